@@ -1,0 +1,101 @@
+//! Names: 24-byte chunk ids and 16-byte random names, their hex and unique prefixes. No hashing here.
+
+use crate::error::{Error, Result};
+use std::fmt;
+
+/// Length of a chunk id on disk, in bytes.
+pub const CHUNK_ID_LEN: usize = 24;
+/// Length of a random name (pack, session, snapshot, note), in bytes.
+pub const NAME_LEN: usize = 16;
+
+/// A chunk's name: keyed BLAKE3 of its content, truncated to 24 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChunkId(pub [u8; CHUNK_ID_LEN]);
+
+/// A random 128-bit name, never reused: packs, sessions, snapshots, index segments, notes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(pub [u8; NAME_LEN]);
+
+/// A pack's name.
+pub type PackId = Name;
+/// A snapshot's name; the name of the session that committed it.
+pub type SnapshotId = Name;
+
+impl ChunkId {
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        Some(ChunkId(bytes.try_into().ok()?))
+    }
+
+    /// The first eight bytes as a number; ids are uniform, so this is a hash already.
+    pub fn hash64(&self) -> u64 {
+        u64::from_le_bytes([
+            self.0[0], self.0[1], self.0[2], self.0[3], self.0[4], self.0[5], self.0[6], self.0[7],
+        ])
+    }
+}
+
+impl Name {
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        Some(Name(bytes.try_into().ok()?))
+    }
+
+    /// The first eight hex digits, for people.
+    pub fn short(&self) -> String {
+        hex(&self.0[..4])
+    }
+
+    /// Parses exactly 32 lower-case hex digits.
+    pub fn parse(text: &str) -> Result<Self> {
+        unhex(text)
+            .and_then(|bytes| Name::from_slice(&bytes))
+            .ok_or_else(|| Error::invalid(format!("`{text}` is not an id of 32 hex digits")))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for ChunkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl fmt::Debug for ChunkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut out = String::with_capacity(bytes.len() * 2);
+    for b in bytes {
+        out.push(DIGITS[usize::from(b >> 4)] as char);
+        out.push(DIGITS[usize::from(b & 15)] as char);
+    }
+    out
+}
+
+/// Bytes from lower-case hex; `None` for anything else.
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |c: u8| match c {
+        b'0'..=b'9' => Some(c - b'0'),
+        b'a'..=b'f' => Some(c - b'a' + 10),
+        _ => None,
+    };
+    if !text.len().is_multiple_of(2) {
+        return None;
+    }
+    text.as_bytes().chunks(2).map(|p| Some(digit(p[0])? << 4 | digit(p[1])?)).collect()
+}

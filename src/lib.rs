@@ -1,0 +1,14 @@
+//! snapkeep: a content-addressed, deduplicating, encrypted backup store.
+//!
+//! The rooms of the house, from the ground up, in reading order. A room imports only from lower floors
+//! (`tests/architecture.rs` holds the walls); `ARCHITECTURE.md` tells the story.
+
+// Floor 0: ground
+pub mod clock;
+pub mod error;
+pub mod id;
+pub mod progress;
+pub mod units;
+
+// Floor 1: bytes
+pub mod format;
