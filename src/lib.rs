@@ -12,3 +12,5 @@ pub mod units;
 
 // Floor 1: bytes
 pub mod format;
+pub mod compress;
+pub mod crypto;

@@ -66,7 +66,10 @@ pub enum Extent {
 pub struct Content {
     /// The sum of the extents' lengths.
     pub size: u64,
+    /// Empty when the list stands in chunks of its own.
     pub extents: Vec<Extent>,
+    /// Chunks that hold the list of extents of a file with very many.
+    pub lists: Vec<ChunkId>,
     /// Plain BLAKE3-256 of the whole content; present exactly when the content is not a single plain chunk or empty.
     pub hash: Option<[u8; 32]>,
 }

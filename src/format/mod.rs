@@ -1,3 +1,251 @@
-//! The map of the format: what is stored, under which names and limits. Bytes: `format-spec/`.
+//! The map of the format: versions, limits, file kinds and file names. Bytes: `format-spec/`.
 
+pub mod codec;
+pub mod config;
 pub mod entry;
+pub mod frame;
+pub mod group;
+pub mod key;
+pub mod pack;
+pub mod root;
+pub mod snapshot;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{NAME_LEN, Name, hex};
+
+/// The one format version this program writes, and the highest it reads.
+pub const FORMAT_VERSION: u8 = 1;
+/// First bytes of every stored file.
+pub const MAGIC: &[u8; 8] = b"snapkeep";
+/// Length of the header of every stored file, in bytes.
+pub const HEADER_LEN: usize = 48;
+/// Required feature bits this version understands; a file with any other must not be read.
+pub const FEATURES_REQUIRED: u16 = 0;
+
+/// Limits every reader enforces before it allocates (chapter 9).
+pub mod limit {
+    /// A pack file, in bytes.
+    pub const PACK_BYTES_MAX: u64 = 80 << 20;
+    /// A chunk's plain bytes.
+    pub const CHUNK_BYTES_MAX: usize = 16 << 20;
+    /// The sealed part of one frame.
+    pub const FRAME_BYTES_MAX: usize = 20 << 20;
+    /// The plain bytes of one body.
+    pub const BODY_BYTES_MAX: usize = 16 << 20;
+    /// The history given to one body.
+    pub const PREFIX_BYTES_MAX: usize = 8 << 20;
+    /// The longest chain of histories a reader follows.
+    pub const DEPTH_MAX: u8 = 32;
+    /// All bytes that must be decoded to get one body.
+    pub const CLOSURE_BYTES_MAX: u64 = 512 << 20;
+    /// A session, snapshot, note, config or key file.
+    pub const RECORD_BYTES_MAX: u64 = 1 << 20;
+    /// An index segment.
+    pub const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+    /// A stored path.
+    pub const PATH_BYTES_MAX: usize = 1 << 20;
+    /// Components of a stored path.
+    pub const PATH_DEPTH_MAX: usize = 4200;
+    /// One component of a path.
+    pub const NAME_BYTES_MAX: usize = 4096;
+    /// A symlink's target.
+    pub const TARGET_BYTES_MAX: usize = 1 << 16;
+    /// One extended attribute's value, and all of one file's.
+    pub const XATTR_BYTES_MAX: usize = 1 << 16;
+    pub const XATTRS_BYTES_MAX: usize = 1 << 20;
+    /// One encoded manifest group.
+    pub const GROUP_BYTES_MAX: usize = 8 << 20;
+    /// Key slots in one key file.
+    pub const KEY_SLOTS_MAX: usize = 16;
+    /// Levels of manifest roots and of content lists.
+    pub const LEVELS_MAX: u8 = 4;
+}
+
+/// What a stored file is; the byte at offset 9 of its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum FileKind {
+    Config = 1,
+    Keys = 2,
+    Pack = 3,
+    Index = 4,
+    /// A session and, once committed, a snapshot: the same file under another name.
+    Session = 5,
+    Note = 6,
+    Condemned = 7,
+}
+
+/// A stored file's place, relative to the repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FileName {
+    Config(u32),
+    Keys(u32),
+    Pack(Name),
+    Index(Name),
+    Session(Name),
+    Snapshot(Name),
+    Evicted(Name),
+    Note(Name),
+    Condemned(u32),
+}
+
+/// A folder of the repository, for listings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Folder {
+    Config,
+    Keys,
+    Packs,
+    Index,
+    Sessions,
+    Snapshots,
+    Evicted,
+    Notes,
+    Condemned,
+}
+
+impl Folder {
+    pub const ALL: [Folder; 9] = [
+        Folder::Config,
+        Folder::Keys,
+        Folder::Packs,
+        Folder::Index,
+        Folder::Sessions,
+        Folder::Snapshots,
+        Folder::Evicted,
+        Folder::Notes,
+        Folder::Condemned,
+    ];
+
+    pub fn dir(self) -> &'static str {
+        match self {
+            Folder::Config => "config",
+            Folder::Keys => "keys",
+            Folder::Packs => "packs",
+            Folder::Index => "index",
+            Folder::Sessions => "sessions",
+            Folder::Snapshots => "snapshots",
+            Folder::Evicted => "evicted",
+            Folder::Notes => "notes",
+            Folder::Condemned => "condemned",
+        }
+    }
+
+    /// The name of a file in this folder; `None` for names that are none of ours (temporaries, strangers).
+    pub fn parse(self, name: &str) -> Option<FileName> {
+        let number = || {
+            (name.len() == 8 && name.bytes().all(|b| b.is_ascii_digit())).then(|| name.parse().ok()).flatten()
+        };
+        let random = || (name.len() == 2 * NAME_LEN).then(|| Name::parse(name).ok()).flatten();
+        match self {
+            Folder::Config => number().map(FileName::Config),
+            Folder::Keys => number().map(FileName::Keys),
+            Folder::Condemned => number().map(FileName::Condemned),
+            Folder::Packs => random().map(FileName::Pack),
+            Folder::Index => random().map(FileName::Index),
+            Folder::Sessions => random().map(FileName::Session),
+            Folder::Snapshots => random().map(FileName::Snapshot),
+            Folder::Evicted => random().map(FileName::Evicted),
+            Folder::Notes => random().map(FileName::Note),
+        }
+    }
+}
+
+impl FileName {
+    pub fn folder(&self) -> Folder {
+        match self {
+            FileName::Config(_) => Folder::Config,
+            FileName::Keys(_) => Folder::Keys,
+            FileName::Pack(_) => Folder::Packs,
+            FileName::Index(_) => Folder::Index,
+            FileName::Session(_) => Folder::Sessions,
+            FileName::Snapshot(_) => Folder::Snapshots,
+            FileName::Evicted(_) => Folder::Evicted,
+            FileName::Note(_) => Folder::Notes,
+            FileName::Condemned(_) => Folder::Condemned,
+        }
+    }
+
+    pub fn kind(&self) -> FileKind {
+        match self {
+            FileName::Config(_) => FileKind::Config,
+            FileName::Keys(_) => FileKind::Keys,
+            FileName::Pack(_) => FileKind::Pack,
+            FileName::Index(_) => FileKind::Index,
+            FileName::Session(_) | FileName::Snapshot(_) | FileName::Evicted(_) => FileKind::Session,
+            FileName::Note(_) => FileKind::Note,
+            FileName::Condemned(_) => FileKind::Condemned,
+        }
+    }
+
+    /// The 16 bytes that stand for this name in the file's own header: the random name, or the number.
+    pub fn header_name(&self) -> Name {
+        match self {
+            FileName::Config(n) | FileName::Keys(n) | FileName::Condemned(n) => {
+                let mut bytes = [0; NAME_LEN];
+                bytes[..4].copy_from_slice(&n.to_le_bytes());
+                Name(bytes)
+            }
+            FileName::Pack(n)
+            | FileName::Index(n)
+            | FileName::Session(n)
+            | FileName::Snapshot(n)
+            | FileName::Evicted(n)
+            | FileName::Note(n) => *n,
+        }
+    }
+
+    /// The path below the repository: `packs/3f/3f…`, `config/00000001`, `snapshots/…`.
+    pub fn path(&self) -> String {
+        let dir = self.folder().dir();
+        match self {
+            FileName::Config(n) | FileName::Keys(n) | FileName::Condemned(n) => format!("{dir}/{n:08}"),
+            FileName::Pack(n) => format!("{dir}/{}/{n}", hex(&n.0[..1])),
+            _ => format!("{dir}/{}", self.header_name()),
+        }
+    }
+}
+
+impl std::fmt::Display for FileName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.path())
+    }
+}
+
+/// The header of a stored file (chapter 1).
+pub fn encode_header(name: &FileName, repository: &Name) -> [u8; HEADER_LEN] {
+    let mut out = [0; HEADER_LEN];
+    out[..8].copy_from_slice(MAGIC);
+    out[8] = FORMAT_VERSION;
+    out[9] = name.kind() as u8;
+    out[10..12].copy_from_slice(&FEATURES_REQUIRED.to_le_bytes());
+    out[16..32].copy_from_slice(&repository.0);
+    out[32..48].copy_from_slice(&name.header_name().0);
+    out
+}
+
+/// Checks every byte of a stored file's header; `repository` is `None` while it is not known yet (config).
+pub fn decode_header(bytes: &[u8], name: &FileName, repository: Option<&Name>) -> Result<Name> {
+    let header = bytes.get(..HEADER_LEN).ok_or_else(|| Error::corrupt(format!("{name} is too short")))?;
+    if &header[..8] != MAGIC {
+        return Err(Error::corrupt(format!("{name} does not begin as a snapkeep file does")));
+    }
+    let version = header[8];
+    let required = u16::from_le_bytes([header[10], header[11]]);
+    if version > FORMAT_VERSION || (version == FORMAT_VERSION && required & !FEATURES_REQUIRED != 0) {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("{name} was written by a newer snapkeep (format {version}); update this program"),
+        ));
+    }
+    if version == 0 || header[9] != name.kind() as u8 || header[12..16] != [0; 4] {
+        return Err(Error::corrupt(format!("{name} has a damaged header")));
+    }
+    let owner = Name::from_slice(&header[16..32]).unwrap_or(Name([0; NAME_LEN]));
+    if repository.is_some_and(|r| *r != owner) {
+        return Err(Error::corrupt(format!("{name} belongs to another repository")));
+    }
+    if header[32..48] != name.header_name().0 {
+        return Err(Error::corrupt(format!("{name} carries another file's name")));
+    }
+    Ok(owner)
+}

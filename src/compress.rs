@@ -1,0 +1,183 @@
+//! zstd with and without a history; the only home of the zstd crate.
+
+use crate::error::{Error, Result};
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, compress_bound, get_error_name};
+
+/// How hard to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// zstd's level; `None` stores everything as it is.
+    pub zstd: Option<i32>,
+    /// Plain bytes of a solid body, in bytes.
+    pub body_bytes: usize,
+}
+
+impl Level {
+    pub const OFF: Level = Level { zstd: None, body_bytes: 1 << 20 };
+    pub const FASTEST: Level = Level { zstd: Some(1), body_bytes: 1 << 20 };
+    pub const AUTO: Level = Level { zstd: Some(3), body_bytes: 1 << 20 };
+    pub const BETTER: Level = Level { zstd: Some(6), body_bytes: 2 << 20 };
+    pub const MAX: Level = Level { zstd: Some(9), body_bytes: 2 << 20 };
+
+    /// `off`, `fastest`, `auto`, `better`, `max`, or a zstd level from -7 to 19.
+    pub fn parse(text: &str) -> Result<Self> {
+        Ok(match text {
+            "off" => Level::OFF,
+            "fastest" => Level::FASTEST,
+            "auto" => Level::AUTO,
+            "better" => Level::BETTER,
+            "max" => Level::MAX,
+            _ => match text.parse::<i32>() {
+                Ok(n) if (-7..=19).contains(&n) && n != 0 => Level { zstd: Some(n), body_bytes: 1 << 20 },
+                _ => {
+                    return Err(Error::invalid(format!(
+                        "`{text}` is no compression; use off, fastest, auto, better, max or a zstd level from -7 to 19"
+                    )));
+                }
+            },
+        })
+    }
+}
+
+fn failed(code: usize) -> Error {
+    Error::corrupt(format!("zstd: {}", get_error_name(code)))
+}
+
+/// A compressor for one thread; its context is kept between bodies.
+pub struct Compressor {
+    context: CCtx<'static>,
+    level: Level,
+}
+
+impl Compressor {
+    pub fn new(level: Level) -> Result<Self> {
+        let mut context = CCtx::create();
+        if let Some(zstd) = level.zstd {
+            context.set_parameter(CParameter::CompressionLevel(zstd)).map_err(failed)?;
+        }
+        Ok(Compressor { context, level })
+    }
+
+    /// One zstd frame, appended to `out`; `false` (and nothing appended) when it saves less than 3 %.
+    pub fn compress(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<bool> {
+        if self.level.zstd.is_none() || plain.len() < 16 || self.looks_random(plain)? {
+            return Ok(false);
+        }
+        let start = out.len();
+        out.resize(start + compress_bound(plain.len()), 0);
+        let n = self.context.compress2(&mut out[start..], plain).map_err(failed)?;
+        let saves = n + plain.len() / 32 < plain.len();
+        out.truncate(if saves { start + n } else { start });
+        Ok(saves)
+    }
+
+    /// A sample from the middle that does not shrink stands for the whole, as in zstd's own skipping, only cheaper.
+    fn looks_random(&mut self, plain: &[u8]) -> Result<bool> {
+        const SAMPLE: usize = 4096;
+        const LOOKS: usize = 3;
+        if plain.len() < 64 * 1024 {
+            return Ok(false);
+        }
+        let mut buffer = [0u8; SAMPLE + 512];
+        self.context.set_parameter(CParameter::CompressionLevel(-1)).map_err(failed)?;
+        let mut random = true;
+        for look in 1..=LOOKS {
+            let at = (plain.len() - SAMPLE) * look / (LOOKS + 1);
+            let n = self.context.compress2(&mut buffer[..], &plain[at..at + SAMPLE]).map_err(failed)?;
+            random &= n + SAMPLE / 64 > SAMPLE;
+            if !random {
+                break;
+            }
+        }
+        let level = self.level.zstd.unwrap_or(3);
+        self.context.set_parameter(CParameter::CompressionLevel(level)).map_err(failed)?;
+        Ok(random)
+    }
+}
+
+/// One zstd frame of `plain` with `prefix` as its history, appended to `out`.
+///
+/// The window holds prefix and content together, and the hash table is large enough to index the prefix: one step
+/// less of either costs 13 to 70 times the bytes, silently.
+pub fn compress_with_prefix(plain: &[u8], prefix: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    let total = plain.len() + prefix.len();
+    let window = (usize::BITS - total.max(1024).saturating_sub(1).leading_zeros()).clamp(10, 24);
+    let hash = if total <= 512 << 10 { 17 } else { 20 };
+    let mut context = CCtx::create();
+    for parameter in [
+        CParameter::CompressionLevel(3),
+        CParameter::WindowLog(window),
+        CParameter::HashLog(hash),
+        CParameter::EnableLongDistanceMatching(false),
+    ] {
+        context.set_parameter(parameter).map_err(failed)?;
+    }
+    context.ref_prefix(prefix).map_err(failed)?;
+    let start = out.len();
+    out.resize(start + compress_bound(plain.len()), 0);
+    let n = context.compress2(&mut out[start..], plain).map_err(failed)?;
+    out.truncate(start + n);
+    Ok(())
+}
+
+/// A decompressor for one thread.
+pub struct Decompressor {
+    context: DCtx<'static>,
+}
+
+impl Decompressor {
+    pub fn new() -> Result<Self> {
+        let mut context = DCtx::create();
+        context.set_parameter(DParameter::WindowLogMax(24)).map_err(failed)?;
+        Ok(Decompressor { context })
+    }
+
+    /// Exactly `raw_len` bytes from one zstd frame.
+    pub fn decompress(&mut self, stored: &[u8], raw_len: usize) -> Result<Vec<u8>> {
+        let mut out = vec![0; raw_len];
+        let n = self.context.decompress(&mut out[..], stored).map_err(failed)?;
+        exact(out, n)
+    }
+}
+
+/// Exactly `raw_len` bytes from one zstd frame that was made with `prefix`.
+pub fn decompress_with_prefix(stored: &[u8], prefix: &[u8], raw_len: usize) -> Result<Vec<u8>> {
+    let mut out = vec![0; raw_len];
+    let mut context = DCtx::create();
+    context.set_parameter(DParameter::WindowLogMax(24)).map_err(failed)?;
+    context.ref_prefix(prefix).map_err(failed)?;
+    let n = context.decompress(&mut out[..], stored).map_err(failed)?;
+    exact(out, n)
+}
+
+fn exact(out: Vec<u8>, n: usize) -> Result<Vec<u8>> {
+    if n != out.len() {
+        return Err(Error::corrupt(format!("a body of {} bytes expands to {n}", out.len())));
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_change_against_a_history_is_a_few_bytes_at_every_size() {
+        let mut state = 1u64;
+        for size in [100usize, 5_000, 70_000, 300_000, 1_100_000] {
+            let old: Vec<u8> = (0..size)
+                .map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    (state >> 56) as u8
+                })
+                .collect();
+            let mut new = old.clone();
+            new[size / 2] ^= 0x55;
+            let mut delta = Vec::new();
+            compress_with_prefix(&new, &old, &mut delta).expect("compresses");
+            assert!(delta.len() < 100 + size / 400, "{size}: {}", delta.len());
+            assert_eq!(decompress_with_prefix(&delta, &old, size).expect("expands"), new);
+            assert!(decompress_with_prefix(&delta, &old, size + 1).is_err());
+        }
+    }
+}

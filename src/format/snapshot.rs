@@ -1,0 +1,118 @@
+//! Records about snapshots: who opened a session, what it committed, what was noted later. JSON, sealed.
+//!
+//! Bytes: `format-spec/4-snapshots.md`.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Who holds a session open; the first frame of a session file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionInfo {
+    pub host: String,
+    pub pid: u32,
+    pub boot_id: String,
+    /// RFC 3339.
+    pub started: String,
+    pub program: String,
+}
+
+/// Counts of one backup, named as restic names them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Summary {
+    pub files_new: u64,
+    pub files_changed: u64,
+    pub files_unmodified: u64,
+    pub dirs_new: u64,
+    pub dirs_changed: u64,
+    pub dirs_unmodified: u64,
+    /// Chunks of file content stored, and of the manifest.
+    pub data_blobs: u64,
+    pub tree_blobs: u64,
+    /// Bytes stored before and after compression, manifest included.
+    pub data_added: u64,
+    pub data_added_packed: u64,
+    pub total_files_processed: u64,
+    pub total_bytes_processed: u64,
+    /// Entries that could not be read.
+    pub problems: u64,
+    /// Databases stored as plain files, nobody having checked them.
+    pub unverified: u64,
+}
+
+/// The state of the source when it is a git work tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitState {
+    pub commit: String,
+    pub dirty: bool,
+}
+
+/// What commits a session: the second frame of its file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The session's name, 32 hex digits.
+    pub id: String,
+    /// The manifest's root chunk, 48 hex digits.
+    pub root: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// RFC 3339: the start of the backup, or what the user said.
+    pub time: String,
+    /// max(clock, parent + 1), in seconds: never goes backwards in a series.
+    pub order_time: i64,
+    /// Counts up in a series (same host and paths).
+    pub sequence: u64,
+    pub hostname: String,
+    pub username: String,
+    /// Absolute source paths; bytes that are not UTF-8 as `%XX`, `%` as `%25`.
+    pub paths: Vec<String>,
+    #[serde(default)]
+    pub tags: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    pub program_version: String,
+    #[serde(default)]
+    pub excludes: Vec<String>,
+    pub summary: Summary,
+    /// RFC 3339, by the clock, whatever `time` says.
+    pub backup_start: String,
+    pub backup_end: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitState>,
+    /// For a snapshot copied from elsewhere: repository and snapshot it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+}
+
+/// A write-once remark about a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// The snapshot's id.
+    pub snapshot: String,
+    /// Counts up over the notes of one snapshot; ties are broken by the note's own name.
+    pub sequence: u64,
+    pub time: String,
+    #[serde(flatten)]
+    pub what: NoteKind,
+}
+
+/// What a note says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "note", rename_all = "kebab-case")]
+pub enum NoteKind {
+    /// The tags from now on.
+    Tags { tags: Vec<String> },
+    /// Written by a later version; kept, not understood.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A record as JSON.
+pub fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+    serde_json::to_vec(record).unwrap_or_default()
+}
+
+/// A record from JSON; `what` names it in the error.
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|e| Error::corrupt(format!("{what} is damaged: {e}")))
+}
