@@ -14,3 +14,6 @@ pub mod units;
 pub mod format;
 pub mod compress;
 pub mod crypto;
+
+// Floor 2: world
+pub mod backend;

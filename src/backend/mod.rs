@@ -1,0 +1,76 @@
+//! The place: named files, all-or-nothing writes. The contract every backend keeps stands on the traits' methods.
+
+pub mod local;
+pub mod memory;
+
+use crate::error::Result;
+use crate::format::{FileName, Folder};
+use crate::id::Name;
+
+/// One line of a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileStat {
+    pub name: FileName,
+    pub size: u64,
+}
+
+/// A store of named, write-once files, and the one-entry fence that commits snapshots.
+pub trait Backend: Send + Sync {
+    /// Begins a new file. Nothing is visible under `name` before `publish`.
+    fn create(&self, name: &FileName) -> Result<Box<dyn Pending>>;
+
+    /// The whole file. `NotFound` when there is none; an error when it is larger than `max` bytes.
+    fn read(&self, name: &FileName, max: u64) -> Result<Vec<u8>>;
+
+    /// Exactly `len` bytes from `offset`; fewer there is `Corrupt`.
+    fn read_range(&self, name: &FileName, offset: u64, len: usize) -> Result<Vec<u8>>;
+
+    /// Every file of a folder in no particular order. A listing that may be incomplete is an error, never a short one.
+    fn list(&self, folder: Folder) -> Result<Vec<FileStat>>;
+
+    /// Removes a file, durably; removing what is not there is not an error.
+    fn remove(&self, name: &FileName) -> Result<()>;
+
+    /// Registers a session: creates `sessions/<session>` with these first bytes, durably, and keeps it open.
+    fn open_session(&self, session: Name, first: &[u8]) -> Result<Box<dyn SessionFile>>;
+
+    /// Moves an open session out of the way so that it can never commit; `NotFound` when it is not open.
+    fn evict(&self, session: Name) -> Result<()>;
+
+    /// Whether somebody on this machine still holds the session open; `None` where that cannot be known.
+    fn session_alive(&self, session: Name) -> Option<bool>;
+
+    /// Makes durable whatever a listing of packs has shown, so that nothing built on it outlives it.
+    fn sync_seen(&self) -> Result<()>;
+
+    /// Where this is, for people.
+    fn location(&self) -> String;
+}
+
+/// A file being written.
+pub trait Pending: Send {
+    fn append(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Gives the file its name, durably. `AlreadyExists` when the name is taken: nothing is ever replaced.
+    fn publish(self: Box<Self>) -> Result<()>;
+}
+
+/// An open session's file.
+pub trait SessionFile: Send {
+    /// Appends, durably.
+    fn append(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// The fence: renames this one directory entry into `snapshots/`, durably. `NotFound` when the session was
+    /// evicted; then nothing was committed.
+    fn commit(self: Box<Self>) -> Result<()>;
+
+    /// Removes the session without committing.
+    fn abandon(self: Box<Self>) -> Result<()>;
+}
+
+/// A whole small file at once.
+pub fn write_new(backend: &dyn Backend, name: &FileName, bytes: &[u8]) -> Result<()> {
+    let mut pending = backend.create(name)?;
+    pending.append(bytes)?;
+    pending.publish()
+}
