@@ -17,3 +17,6 @@ pub mod crypto;
 
 // Floor 2: world
 pub mod backend;
+
+// Floor 3: store
+pub mod repository;

@@ -1,0 +1,181 @@
+//! From plain chunks to sealed frames: solid bodies, changed chunks against their history, all decoded again and
+//! compared before they leave memory.
+
+use super::reader::assemble_frame;
+use crate::compress::{Compressor, Decompressor, Level, compress_with_prefix, decompress_with_prefix};
+use crate::crypto::{ChunkSort, Keyring};
+use crate::error::{Error, Result};
+use crate::format::frame::{Body, ChunkInfo, Coding, FrameTable, Prefix};
+use crate::id::ChunkId;
+use std::sync::Arc;
+
+/// A chunk of at least this many bytes has a body to itself.
+const OWN_BODY_BYTES: usize = 512 << 10;
+/// Stored bytes of changed chunks that close a frame.
+const DELTA_FRAME_BYTES: usize = 64 << 10;
+/// Chunks in a body and bodies in a frame are counted with 16 bits in the cache.
+const COUNT_MAX: usize = 32_768;
+
+/// A finished frame and what it holds.
+pub struct SealedFrame {
+    pub sort: ChunkSort,
+    pub bytes: Vec<u8>,
+    pub table: FrameTable,
+}
+
+/// The history a changed chunk is stored against.
+pub struct History {
+    pub bases: Vec<ChunkId>,
+    /// The bases' plain bytes, one after another.
+    pub bytes: Vec<u8>,
+    /// The new chunk's own version count.
+    pub version: u8,
+    pub depth: u8,
+    pub closure: u64,
+    /// What the chunk would take if stored whole, estimated, in bytes.
+    pub whole: usize,
+}
+
+/// Collects chunks of one sort into frames; one for each thread.
+pub struct FrameBuilder {
+    sort: ChunkSort,
+    level: Level,
+    keyring: Arc<Keyring>,
+    compressor: Compressor,
+    decompressor: Decompressor,
+    solid: Vec<u8>,
+    solid_chunks: Vec<ChunkInfo>,
+    bodies: Vec<Body>,
+    stored: Vec<u8>,
+    raw: usize,
+    delta: usize,
+}
+
+impl FrameBuilder {
+    pub fn new(sort: ChunkSort, level: Level, keyring: Arc<Keyring>) -> Result<Self> {
+        Ok(FrameBuilder {
+            sort,
+            level,
+            keyring,
+            compressor: Compressor::new(level)?,
+            decompressor: Decompressor::new()?,
+            solid: Vec::new(),
+            solid_chunks: Vec::new(),
+            bodies: Vec::new(),
+            stored: Vec::new(),
+            raw: 0,
+            delta: 0,
+        })
+    }
+
+    /// Adds a chunk that stands by itself; returns a frame when one is full.
+    pub fn add(&mut self, id: ChunkId, plain: &[u8]) -> Result<Option<SealedFrame>> {
+        let chunk = ChunkInfo { id, len: plain.len() as u32, version: 0 };
+        if plain.len() >= OWN_BODY_BYTES {
+            self.push_body(vec![chunk], plain)?;
+        } else {
+            if self.solid.len() + plain.len() > self.level.body_bytes || self.solid_chunks.len() >= COUNT_MAX {
+                self.finish_solid()?;
+            }
+            self.solid.extend_from_slice(plain);
+            self.solid_chunks.push(chunk);
+        }
+        self.close_if_full()
+    }
+
+    /// Adds a changed chunk against its history. `false` and nothing added when that would not pay.
+    pub fn add_changed(
+        &mut self,
+        id: ChunkId,
+        plain: &[u8],
+        history: &History,
+    ) -> Result<(bool, Option<SealedFrame>)> {
+        let start = self.stored.len();
+        compress_with_prefix(plain, &history.bytes, &mut self.stored)?;
+        let stored_len = self.stored.len() - start;
+        if stored_len * 2 > history.whole.max(64) {
+            self.stored.truncate(start);
+            return Ok((false, None));
+        }
+        let again = decompress_with_prefix(&self.stored[start..], &history.bytes, plain.len())?;
+        self.compare(&again, plain)?;
+        self.bodies.push(Body {
+            coding: Coding::Prefix(Prefix {
+                bases: history.bases.clone(),
+                len: history.bytes.len() as u32,
+                depth: history.depth,
+                closure: history.closure,
+            }),
+            stored_len: stored_len as u32,
+            chunks: vec![ChunkInfo { id, len: plain.len() as u32, version: history.version }],
+        });
+        self.raw += plain.len();
+        self.delta += stored_len;
+        Ok((true, self.close_if_full()?))
+    }
+
+    /// What is left, as a last frame.
+    pub fn finish(&mut self) -> Result<Option<SealedFrame>> {
+        self.finish_solid()?;
+        if self.bodies.is_empty() { Ok(None) } else { self.close().map(Some) }
+    }
+
+    fn close_if_full(&mut self) -> Result<Option<SealedFrame>> {
+        let deltas = self.bodies.iter().any(|b| matches!(b.coding, Coding::Prefix(_)));
+        let full = match deltas {
+            // Frames of changed chunks may hold many plain bytes: what counts is what a reader must fetch.
+            true => self.delta >= DELTA_FRAME_BYTES || self.stored.len() >= self.level.body_bytes,
+            false => self.raw + OWN_BODY_BYTES > self.level.body_bytes,
+        };
+        if full || self.bodies.len() >= COUNT_MAX - 1 { self.close().map(Some) } else { Ok(None) }
+    }
+
+    fn finish_solid(&mut self) -> Result<()> {
+        if self.solid_chunks.is_empty() {
+            return Ok(());
+        }
+        let chunks = std::mem::take(&mut self.solid_chunks);
+        let solid = std::mem::take(&mut self.solid);
+        let result = self.push_body(chunks, &solid);
+        self.solid = solid;
+        self.solid.clear();
+        result
+    }
+
+    fn push_body(&mut self, chunks: Vec<ChunkInfo>, plain: &[u8]) -> Result<()> {
+        let start = self.stored.len();
+        let coding = if self.compressor.compress(plain, &mut self.stored)? {
+            let again = self.decompressor.decompress(&self.stored[start..], plain.len())?;
+            self.compare(&again, plain)?;
+            Coding::Zstd
+        } else {
+            self.stored.extend_from_slice(plain);
+            Coding::Raw
+        };
+        let stored_len = (self.stored.len() - start) as u32;
+        self.raw += plain.len();
+        self.bodies.push(Body { coding, stored_len, chunks });
+        Ok(())
+    }
+
+    /// Compressors have produced wrong output before, and memory has flipped bits: nothing unproved is stored.
+    fn compare(&self, again: &[u8], plain: &[u8]) -> Result<()> {
+        if again == plain {
+            return Ok(());
+        }
+        Err(Error::corrupt(
+            "a chunk did not survive compression; this machine's memory or processor is not reliable",
+        ))
+    }
+
+    fn close(&mut self) -> Result<SealedFrame> {
+        let table = FrameTable { bodies: std::mem::take(&mut self.bodies) };
+        let plain = assemble_frame(&table, &self.stored);
+        let salt = super::random::bytes::<16>()?;
+        let bytes = self.keyring.seal(self.sort.frame_kind(), &plain, &salt)?;
+        self.stored.clear();
+        self.raw = 0;
+        self.delta = 0;
+        Ok(SealedFrame { sort: self.sort, bytes, table })
+    }
+}

@@ -1,0 +1,172 @@
+//! Passwords of a repository: create, open, add, remove, replace. All slots are one write-once record.
+
+use super::random;
+use crate::backend::{Backend, write_new};
+use crate::clock::Timestamp;
+use crate::crypto::hash;
+use crate::crypto::password::{Password, unwrap, wrap};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::config::{decode_plain_record, encode_plain_record};
+use crate::format::key::{KDF_DEFAULT, KdfCost, KeySlot, KeySlots};
+use crate::format::{FileName, Folder, limit};
+use crate::id::{Name, hex};
+use zeroize::Zeroizing;
+
+/// Who makes a slot, for its label.
+#[derive(Clone, Debug, Default)]
+pub struct SlotOwner {
+    pub label: String,
+    pub user: String,
+    pub host: String,
+}
+
+/// A new slot for `password`.
+pub fn new_slot(
+    repository: &Name,
+    master: &[u8; 32],
+    password: &Password,
+    owner: &SlotOwner,
+    now: Timestamp,
+    cost: KdfCost,
+) -> Result<KeySlot> {
+    let mut slot = KeySlot {
+        id: random::name()?.to_string(),
+        label: owner.label.clone(),
+        created: now.rfc3339(),
+        user: owner.user.clone(),
+        host: owner.host.clone(),
+        kdf: "argon2id".to_owned(),
+        cost,
+        salt: String::new(),
+        nonce: String::new(),
+        wrapped: String::new(),
+    };
+    wrap(&mut slot, repository, password, master, &random::bytes::<40>()?)?;
+    Ok(slot)
+}
+
+/// Writes the slots as record `number`; `AlreadyExists` when somebody else was faster.
+pub fn write_slots(backend: &dyn Backend, repository: &Name, number: u32, slots: &KeySlots) -> Result<()> {
+    let name = FileName::Keys(number);
+    let mut bytes = encode_plain_record(&name, repository, &slots.encode(), &[0; 32]);
+    let sum = hash::plain(&bytes);
+    bytes.extend_from_slice(&sum);
+    write_new(backend, &name, &bytes)
+}
+
+/// The newest intact key record and its number; its file may be one of several while a change is under way.
+pub fn read_slots(backend: &dyn Backend, repository: &Name) -> Result<(u32, KeySlots)> {
+    let mut numbers: Vec<u32> = Vec::new();
+    for stat in backend.list(Folder::Keys)? {
+        if let FileName::Keys(n) = stat.name {
+            numbers.push(n);
+        }
+    }
+    numbers.sort_unstable();
+    let mut trouble = None;
+    for number in numbers.into_iter().rev() {
+        match read_one(backend, repository, number) {
+            Ok(slots) => return Ok((number, slots)),
+            Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => trouble = Some(e),
+            Err(e) => return Err(e),
+        }
+    }
+    Err(trouble.unwrap_or_else(|| Error::corrupt("the repository has no key file")))
+}
+
+fn read_one(backend: &dyn Backend, repository: &Name, number: u32) -> Result<KeySlots> {
+    let name = FileName::Keys(number);
+    let bytes = backend.read(&name, limit::RECORD_BYTES_MAX)?;
+    let record = decode_plain_record(&bytes, &name)?;
+    if record.repository != *repository {
+        return Err(Error::corrupt(format!("{name} belongs to another repository")));
+    }
+    if hash::plain(record.hashed) != record.hash || record.mac != [0; 32] {
+        return Err(Error::corrupt(format!("{name} is damaged: its checksum does not fit")));
+    }
+    KeySlots::decode(record.body)
+}
+
+/// The master key by way of the first slot this password opens; `preferred` (a slot id) is tried first.
+pub fn unlock(
+    slots: &KeySlots,
+    repository: &Name,
+    password: &Password,
+    preferred: Option<&str>,
+) -> Result<(Zeroizing<[u8; 32]>, String)> {
+    let mut order: Vec<&KeySlot> = slots.slots.iter().collect();
+    order.sort_by_key(|s| Some(s.id.as_str()) != preferred);
+    let mut trouble = None;
+    for slot in order {
+        match unwrap(slot, repository, password) {
+            Ok(Some(master)) => return Ok((master, slot.id.clone())),
+            Ok(None) => {}
+            Err(e) => trouble = Some(e),
+        }
+    }
+    Err(trouble.unwrap_or_else(|| {
+        Error::new(ErrorKind::WrongKey, "wrong password: it opens none of the repository's key slots")
+    }))
+}
+
+/// Replaces the slots by what `change` makes of them: the new record first, then the old ones go.
+pub fn change_slots(
+    backend: &dyn Backend,
+    repository: &Name,
+    change: &dyn Fn(&mut KeySlots) -> Result<()>,
+) -> Result<KeySlots> {
+    for _ in 0..8 {
+        let (number, mut slots) = read_slots(backend, repository)?;
+        change(&mut slots)?;
+        if slots.slots.is_empty() {
+            return Err(Error::new(ErrorKind::Refused, "this is the last key; without it nothing can be read"));
+        }
+        if slots.slots.len() > limit::KEY_SLOTS_MAX {
+            let max = limit::KEY_SLOTS_MAX;
+            return Err(Error::invalid(format!("a repository has at most {max} keys; remove one first")));
+        }
+        match write_slots(backend, repository, number + 1, &slots) {
+            Ok(()) => {
+                for stat in backend.list(Folder::Keys)? {
+                    if matches!(stat.name, FileName::Keys(n) if n <= number) {
+                        backend.remove(&stat.name)?;
+                    }
+                }
+                return Ok(slots);
+            }
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Err(Error::new(ErrorKind::Locked, "somebody else keeps changing the keys; try again"))
+}
+
+/// The one slot whose id begins with `prefix`.
+pub fn find_slot<'a>(slots: &'a KeySlots, prefix: &str) -> Result<&'a KeySlot> {
+    let mut matching = slots.slots.iter().filter(|s| s.id.starts_with(prefix));
+    let slot = matching.next().ok_or_else(|| Error::invalid(format!("no key begins with `{prefix}`")))?;
+    if prefix.len() < 4 || matching.next().is_some() {
+        return Err(Error::invalid(format!("`{prefix}` does not name exactly one key; use more digits")));
+    }
+    Ok(slot)
+}
+
+/// The cost of new slots: the default, or the least that works, for tests that make many repositories.
+pub fn new_slot_cost() -> KdfCost {
+    match std::env::var_os("SNAPKEEP_INSECURE_FAST_KDF") {
+        Some(_) => KdfCost { m_kib: 8, t: 1, p: 1 },
+        None => KDF_DEFAULT,
+    }
+}
+
+/// A fresh master key.
+pub fn new_master() -> Result<Zeroizing<[u8; 32]>> {
+    let mut master = Zeroizing::new([0; 32]);
+    random::fill(master.as_mut_slice())?;
+    Ok(master)
+}
+
+/// Hex of a master key for plain repositories, where it protects nothing.
+pub fn public_key_hex(master: &[u8; 32]) -> String {
+    hex(master)
+}

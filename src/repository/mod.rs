@@ -1,0 +1,278 @@
+//! A repository: create, open, and hand out what reads and writes it.
+
+pub mod place;
+pub mod random;
+pub mod tier;
+pub mod index;
+pub mod reader;
+pub mod encode;
+pub mod packer;
+pub mod writer;
+pub mod keys;
+pub mod snapshots;
+
+use crate::backend::{Backend, write_new};
+use crate::chunker;
+use crate::clock::Timestamp;
+use crate::crypto::password::Password;
+use crate::crypto::{Keyring, hash};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::config::{Config, Encryption, decode_plain_record, encode_plain_record};
+use crate::format::key::KeySlots;
+use crate::format::{FORMAT_VERSION, FileName, Folder, limit};
+use crate::id::{Name, unhex};
+use index::Index;
+use keys::SlotOwner;
+use reader::Reader;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// Packs of repositories in a directory, in bytes.
+const PACK_BYTES: u64 = 32 << 20;
+
+/// What a new repository should be.
+pub struct NewRepository<'a> {
+    /// `None` makes a repository without encryption.
+    pub password: Option<&'a Password>,
+    pub owner: SlotOwner,
+    pub group_readable: bool,
+    /// Chunk the way another repository does, so that copies and native chunks meet: its config.
+    pub like: Option<&'a Config>,
+    pub now: Timestamp,
+}
+
+/// A repository that has been found but not yet unlocked.
+pub struct Located {
+    backend: Arc<dyn Backend>,
+    id: Name,
+    config: Config,
+    mac: [u8; 32],
+    body: Vec<u8>,
+}
+
+/// An open repository.
+pub struct Repository {
+    backend: Arc<dyn Backend>,
+    keyring: Arc<Keyring>,
+    config: Config,
+    master: Zeroizing<[u8; 32]>,
+    /// The slot that opened it; empty without encryption.
+    pub slot: String,
+    cache: Option<PathBuf>,
+}
+
+/// Writes config and first key slot of a new repository into an empty backend.
+pub fn create(backend: Arc<dyn Backend>, new: &NewRepository<'_>) -> Result<Repository> {
+    if !backend.list(Folder::Config)?.is_empty() {
+        let what = format!("{} holds a repository already", backend.location());
+        return Err(Error::new(ErrorKind::AlreadyExists, what));
+    }
+    let id = random::name()?;
+    let master = keys::new_master()?;
+    let encryption = if new.password.is_some() { Encryption::Aes256Gcm } else { Encryption::None };
+    let class = |c: chunker::ChunkClass| [c.min, c.avg, c.max];
+    let config = Config {
+        version: u32::from(FORMAT_VERSION),
+        id: id.to_string(),
+        created: new.now.rfc3339(),
+        encryption,
+        public_key: new.password.is_none().then(|| keys::public_key_hex(&master)),
+        content_chunks: new.like.map_or_else(|| class(chunker::CONTENT), |c| c.content_chunks),
+        database_chunks: new.like.map_or_else(|| class(chunker::DATABASE), |c| c.database_chunks),
+        pack_bytes: PACK_BYTES,
+        group_readable: new.group_readable,
+    };
+    let keyring = Arc::new(Keyring::new(id, encryption, &master));
+    let mut slot_id = String::new();
+    if let Some(password) = new.password {
+        let cost = keys::new_slot_cost();
+        let slot = keys::new_slot(&id, &master, password, &new.owner, new.now, cost)?;
+        slot_id.clone_from(&slot.id);
+        keys::write_slots(backend.as_ref(), &id, 1, &KeySlots { slots: vec![slot] })?;
+    }
+    // The config last: a directory with one is a repository that can be opened.
+    let name = FileName::Config(1);
+    let body = config.encode();
+    let mut bytes = encode_plain_record(&name, &id, &body, &keyring.config_mac(&body));
+    let sum = hash::plain(&bytes);
+    bytes.extend_from_slice(&sum);
+    write_new(backend.as_ref(), &name, &bytes)?;
+    Ok(Repository { backend, keyring, config, master, slot: slot_id, cache: None })
+}
+
+/// Finds a repository and reads its config, which needs no password.
+pub fn locate(backend: Arc<dyn Backend>) -> Result<Located> {
+    let mut numbers: Vec<u32> = Vec::new();
+    for stat in backend.list(Folder::Config)? {
+        if let FileName::Config(n) = stat.name {
+            numbers.push(n);
+        }
+    }
+    numbers.sort_unstable();
+    let mut trouble = None;
+    for number in numbers.into_iter().rev() {
+        match read_config(&backend, number) {
+            Ok(located) => return Ok(located),
+            Err(e) if e.kind() == ErrorKind::Corrupt => trouble = Some(e),
+            Err(e) => return Err(e),
+        }
+    }
+    let nothing = || Error::new(ErrorKind::NotFound, format!("{} holds no repository", backend.location()));
+    Err(trouble.unwrap_or_else(nothing))
+}
+
+fn read_config(backend: &Arc<dyn Backend>, number: u32) -> Result<Located> {
+    let name = FileName::Config(number);
+    let bytes = backend.read(&name, limit::RECORD_BYTES_MAX)?;
+    let record = decode_plain_record(&bytes, &name)?;
+    if hash::plain(record.hashed) != record.hash {
+        return Err(Error::corrupt(format!("{name} is damaged: its checksum does not fit")));
+    }
+    let config = Config::decode(record.body)?;
+    if Name::parse(&config.id).ok() != Some(record.repository) {
+        return Err(Error::corrupt(format!("{name} names two repositories")));
+    }
+    let (id, mac, body) = (record.repository, record.mac, record.body.to_vec());
+    Ok(Located { backend: Arc::clone(backend), id, config, mac, body })
+}
+
+impl Located {
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub fn id(&self) -> &Name {
+        &self.id
+    }
+
+    pub fn is_encrypted(&self) -> bool {
+        self.config.encryption != Encryption::None
+    }
+
+    /// Opens the repository. `cache` is the folder of all repositories' caches. `password` is needed exactly when it
+    /// is encrypted.
+    pub fn open(self, password: Option<&Password>, cache: Option<&Path>) -> Result<Repository> {
+        let cache = cache.map(|dir| dir.join(self.id.to_string()));
+        let (master, slot) = match (self.config.encryption, password) {
+            (Encryption::None, _) => (self.public_master()?, String::new()),
+            (_, None) => {
+                return Err(Error::new(ErrorKind::WrongKey, "this repository is encrypted; give its password"));
+            }
+            (_, Some(password)) => {
+                let (_, slots) = keys::read_slots(self.backend.as_ref(), &self.id)?;
+                let last = cache.as_ref().and_then(|dir| std::fs::read_to_string(dir.join("slot")).ok());
+                keys::unlock(&slots, &self.id, password, last.as_deref())?
+            }
+        };
+        let keyring = Arc::new(Keyring::new(self.id, self.config.encryption, &master));
+        if keyring.config_mac(&self.body) != self.mac {
+            return Err(Error::corrupt("the repository's config is not the one that was written with this key"));
+        }
+        if let Some(dir) = &cache
+            && !slot.is_empty()
+            && std::fs::read_to_string(dir.join("slot")).ok().as_deref() != Some(slot.as_str())
+        {
+            // Only a hint which slot to try first.
+            let _ = std::fs::create_dir_all(dir).and_then(|()| std::fs::write(dir.join("slot"), &slot));
+        }
+        let Located { backend, config, .. } = self;
+        Ok(Repository { backend, keyring, config, master, slot, cache })
+    }
+
+    fn public_master(&self) -> Result<Zeroizing<[u8; 32]>> {
+        let bytes = self.config.public_key.as_deref().and_then(unhex).filter(|b| b.len() == 32);
+        let bytes = bytes.ok_or_else(|| Error::corrupt("the repository's config lacks its key"))?;
+        let mut master = Zeroizing::new([0; 32]);
+        master.copy_from_slice(&bytes);
+        Ok(master)
+    }
+}
+
+impl Repository {
+    pub fn id(&self) -> &Name {
+        self.keyring.repository()
+    }
+
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    pub fn keyring(&self) -> &Arc<Keyring> {
+        &self.keyring
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub fn is_encrypted(&self) -> bool {
+        self.config.encryption != Encryption::None
+    }
+
+    /// This repository's cache folder; everything in it may be deleted at any time.
+    pub fn cache_dir(&self) -> Option<PathBuf> {
+        self.cache.as_ref().map(|dir| dir.join("index"))
+    }
+
+    pub fn set_cache(&mut self, caches: Option<&Path>) {
+        self.cache = caches.map(|dir| dir.join(self.id().to_string()));
+    }
+
+    /// Looks at what is there now.
+    pub fn load_index(&self) -> Result<Index> {
+        Index::load(self.backend.as_ref(), &self.keyring, self.cache_dir().as_deref())
+    }
+
+    /// As `load_index`, from the packs alone.
+    pub fn load_index_uncached(&self) -> Result<Index> {
+        Index::load(self.backend.as_ref(), &self.keyring, None)
+    }
+
+    /// A reader over what is there now.
+    pub fn reader(&self) -> Result<Reader> {
+        Ok(self.reader_with(self.load_index()?))
+    }
+
+    pub fn reader_with(&self, index: Index) -> Reader {
+        Reader::new(Arc::clone(&self.backend), Arc::clone(&self.keyring), Arc::new(index))
+    }
+
+    /// A new slot for another password; returns its id.
+    pub fn add_key(&self, password: &Password, owner: &SlotOwner, now: Timestamp) -> Result<String> {
+        let cost = keys::new_slot_cost();
+        let slot = keys::new_slot(self.id(), &self.master, password, owner, now, cost)?;
+        let id = slot.id.clone();
+        keys::change_slots(self.backend.as_ref(), self.id(), &|slots| {
+            slots.slots.push(slot.clone());
+            Ok(())
+        })?;
+        Ok(id)
+    }
+
+    /// The password that opened the repository is replaced in one step.
+    pub fn change_password(&self, password: &Password, owner: &SlotOwner, now: Timestamp) -> Result<String> {
+        let cost = keys::new_slot_cost();
+        let slot = keys::new_slot(self.id(), &self.master, password, owner, now, cost)?;
+        let id = slot.id.clone();
+        let old = self.slot.clone();
+        keys::change_slots(self.backend.as_ref(), self.id(), &|slots| {
+            slots.slots.retain(|s| s.id != old);
+            slots.slots.push(slot.clone());
+            Ok(())
+        })?;
+        Ok(id)
+    }
+
+    pub fn remove_key(&self, id: &str) -> Result<()> {
+        keys::change_slots(self.backend.as_ref(), self.id(), &|slots| {
+            slots.slots.retain(|s| s.id != id);
+            Ok(())
+        })
+        .map(|_| ())
+    }
+
+    pub fn key_slots(&self) -> Result<KeySlots> {
+        keys::read_slots(self.backend.as_ref(), self.id()).map(|(_, slots)| slots)
+    }
+}

@@ -1,0 +1,168 @@
+//! Sealed frames to packs: one thread appends, another makes finished packs durable.
+
+use super::encode::SealedFrame;
+use super::place::{Listed, PackInfo, list_footer};
+use crate::backend::{Backend, Pending};
+use crate::crypto::{ChunkSort, Keyring, hash::FileHash};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::frame::FrameKind;
+use crate::format::pack::{Footer, FrameEntry, TRAILER_LEN, Trailer};
+use crate::format::{FileName, HEADER_LEN, encode_header};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// Frames waiting to be appended; each is a few hundred KiB.
+const QUEUE: usize = 8;
+
+/// The packs one backup wrote, with everything the local index wants to know.
+#[derive(Default)]
+pub struct Packed {
+    pub packs: Vec<PackInfo>,
+    pub listed: Vec<Listed>,
+    /// Bytes of all pack files.
+    pub bytes: u64,
+}
+
+/// A running pack writer.
+pub struct Packer {
+    frames: Option<Sender<SealedFrame>>,
+    appender: Option<JoinHandle<Result<()>>>,
+    publisher: Option<JoinHandle<Result<Packed>>>,
+}
+
+struct OpenPack {
+    name: FileName,
+    sort: ChunkSort,
+    file: Box<dyn Pending>,
+    hash: FileHash,
+    footer: Footer,
+    len: u64,
+}
+
+struct FinishedPack {
+    info: PackInfo,
+    footer: Footer,
+    file: Box<dyn Pending>,
+}
+
+impl Packer {
+    pub fn start(backend: Arc<dyn Backend>, keyring: Arc<Keyring>, pack_bytes: u64) -> Self {
+        let (frames, incoming) = bounded::<SealedFrame>(QUEUE);
+        // One finished pack may wait while another is synced; more would only pile up dirty pages.
+        let (finished, to_publish) = bounded::<FinishedPack>(1);
+        let appender = std::thread::spawn(move || {
+            let mut open: [Option<OpenPack>; 2] = [None, None];
+            for frame in incoming {
+                let slot = &mut open[usize::from(frame.sort == ChunkSort::Manifest)];
+                append(backend.as_ref(), &keyring, slot, frame)?;
+                if slot.as_ref().is_some_and(|p| p.len >= pack_bytes)
+                    && let Some(pack) = slot.take()
+                {
+                    send(&finished, pack.finish(&keyring)?)?;
+                }
+            }
+            for pack in open.into_iter().flatten() {
+                send(&finished, pack.finish(&keyring)?)?;
+            }
+            Ok(())
+        });
+        let publisher = std::thread::spawn(move || publish(&to_publish));
+        Packer { frames: Some(frames), appender: Some(appender), publisher: Some(publisher) }
+    }
+
+    /// Hands over a frame. An error means that the writer has stopped; `finish` says why.
+    pub fn push(&self, frame: SealedFrame) -> Result<()> {
+        let stopped = || Error::new(ErrorKind::Io, "the pack writer has stopped");
+        self.frames.as_ref().ok_or_else(stopped)?.send(frame).map_err(|_| stopped())
+    }
+
+    /// Waits until every pack is durable.
+    pub fn finish(&mut self) -> Result<Packed> {
+        self.frames = None;
+        let died = || Error::new(ErrorKind::Io, "the pack writer died");
+        let appended = self.appender.take().map(|t| t.join().unwrap_or_else(|_| Err(died())));
+        let published = self.publisher.take().map(|t| t.join().unwrap_or_else(|_| Err(died())));
+        // The publisher's error is the cause of the appender's, when both have one.
+        let packed = published.unwrap_or_else(|| Err(died()))?;
+        appended.unwrap_or_else(|| Err(died()))?;
+        Ok(packed)
+    }
+}
+
+impl Drop for Packer {
+    fn drop(&mut self) {
+        self.frames = None;
+        for thread in [self.appender.take()].into_iter().flatten() {
+            let _ = thread.join();
+        }
+        if let Some(thread) = self.publisher.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn send(finished: &Sender<FinishedPack>, pack: FinishedPack) -> Result<()> {
+    finished.send(pack).map_err(|_| Error::new(ErrorKind::Io, "the pack publisher has stopped"))
+}
+
+fn append(
+    backend: &dyn Backend,
+    keyring: &Keyring,
+    slot: &mut Option<OpenPack>,
+    frame: SealedFrame,
+) -> Result<()> {
+    if slot.is_none() {
+        let name = FileName::Pack(super::random::name()?);
+        let mut pack = OpenPack {
+            name,
+            sort: frame.sort,
+            file: backend.create(&name)?,
+            hash: FileHash::new(),
+            footer: Footer::default(),
+            len: 0,
+        };
+        pack.write(&encode_header(&name, keyring.repository()))?;
+        *slot = Some(pack);
+    }
+    if let Some(pack) = slot {
+        let entry =
+            FrameEntry { offset: pack.len as u32, len: frame.bytes.len() as u32, table: frame.table };
+        pack.write(&frame.bytes)?;
+        pack.footer.frames.push(entry);
+    }
+    Ok(())
+}
+
+impl OpenPack {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hash.update(bytes);
+        self.len += bytes.len() as u64;
+        self.file.append(bytes)
+    }
+
+    /// Footer and trailer; the file is complete but has no name yet.
+    fn finish(mut self, keyring: &Keyring) -> Result<FinishedPack> {
+        debug_assert!(self.len >= HEADER_LEN as u64);
+        let footer_offset = self.len;
+        let salt = super::random::bytes::<16>()?;
+        let sealed = keyring.seal(FrameKind::Footer, &self.footer.encode(), &salt)?;
+        self.write(&sealed)?;
+        let file_len = self.len + TRAILER_LEN as u64;
+        let trailer = Trailer { footer_offset, file_len, hash: self.hash.finish() };
+        self.file.append(&trailer.encode())?;
+        let info = PackInfo { id: self.name.header_name(), size: file_len, sort: self.sort };
+        Ok(FinishedPack { info, footer: self.footer, file: self.file })
+    }
+}
+
+fn publish(finished: &Receiver<FinishedPack>) -> Result<Packed> {
+    let mut packed = Packed::default();
+    for pack in finished {
+        pack.file.publish()?;
+        list_footer(&pack.footer, packed.packs.len() as u32, &mut packed.listed);
+        packed.bytes += pack.info.size;
+        packed.packs.push(pack.info);
+    }
+    Ok(packed)
+}

@@ -1,0 +1,308 @@
+//! From ids to plain bytes: frames are read, unsealed and expanded once while they stay in a bounded cache.
+
+use super::index::{Found, Index};
+use crate::backend::Backend;
+use crate::compress::{Decompressor, decompress_with_prefix};
+use crate::crypto::{ChunkSort, Keyring};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::codec::{Reader as Codec, put_varint};
+use crate::format::frame::{Body, Coding, FrameTable};
+use crate::format::{FileName, limit};
+use crate::id::{ChunkId, PackId};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ops::{Deref, Range};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// Plain bytes kept at hand by default, in bytes.
+pub const CACHE_BYTES: usize = 40 << 20;
+
+thread_local! {
+    static DECOMPRESSOR: RefCell<Option<Decompressor>> = const { RefCell::new(None) };
+}
+
+/// An unsealed frame; bodies are expanded when first asked for.
+pub struct Frame {
+    plain: Vec<u8>,
+    table: FrameTable,
+    /// Where each body's stored bytes lie in `plain`.
+    stored: Vec<Range<usize>>,
+    expanded: Vec<OnceLock<Arc<Vec<u8>>>>,
+}
+
+/// The plain bytes in front of a sealed frame's bodies: length of the table, the table.
+pub fn assemble_frame(table: &FrameTable, bodies: &[u8]) -> Vec<u8> {
+    let mut encoded = Vec::new();
+    table.encode(&mut encoded);
+    let mut plain = Vec::with_capacity(encoded.len() + bodies.len() + 5);
+    put_varint(&mut plain, encoded.len() as u64);
+    plain.extend_from_slice(&encoded);
+    plain.extend_from_slice(bodies);
+    plain
+}
+
+impl Frame {
+    /// Unseals a whole frame and reads its table.
+    pub fn open(keyring: &Keyring, sort: ChunkSort, mut sealed: Vec<u8>) -> Result<Self> {
+        let range = keyring.unseal_in_place(sort.frame_kind(), &mut sealed)?;
+        sealed.truncate(range.end);
+        sealed.drain(..range.start);
+        Frame::parse(sealed)
+    }
+
+    /// Reads the table of an unsealed frame.
+    pub fn parse(plain: Vec<u8>) -> Result<Self> {
+        let mut r = Codec::new(&plain, "a frame");
+        let table_len = r.bounded(limit::FRAME_BYTES_MAX as u64)? as usize;
+        let mut table_bytes = Codec::new(r.take(table_len)?, "a frame's table");
+        let table = FrameTable::decode(&mut table_bytes)?;
+        table_bytes.end()?;
+        let mut at = plain.len() - r.remaining();
+        let mut stored = Vec::with_capacity(table.bodies.len());
+        for body in &table.bodies {
+            let end = at + body.stored_len as usize;
+            if end > plain.len() {
+                return Err(r.fail("a body lies outside its frame"));
+            }
+            stored.push(at..end);
+            at = end;
+        }
+        if at != plain.len() {
+            return Err(r.fail("has bytes after its bodies"));
+        }
+        let expanded = table.bodies.iter().map(|_| OnceLock::new()).collect();
+        Ok(Frame { plain, table, stored, expanded })
+    }
+
+    pub fn table(&self) -> &FrameTable {
+        &self.table
+    }
+
+    /// Bytes it may come to occupy.
+    fn weight(&self) -> usize {
+        self.plain.len() + self.table.bodies.iter().map(Body::raw_len).sum::<usize>()
+    }
+
+    /// Expands body `number`; `history` supplies the prefix where one is needed.
+    pub fn expand(
+        &self,
+        number: usize,
+        history: &mut dyn FnMut(&[ChunkId], u32) -> Result<Vec<u8>>,
+    ) -> Result<Arc<Vec<u8>>> {
+        let (Some(body), Some(range)) = (self.table.bodies.get(number), self.stored.get(number)) else {
+            return Err(Error::corrupt("a frame has fewer bodies than its pack's footer says"));
+        };
+        if let Some(done) = self.expanded[number].get() {
+            return Ok(Arc::clone(done));
+        }
+        let stored = &self.plain[range.clone()];
+        let raw_len = body.raw_len();
+        let bytes = match &body.coding {
+            Coding::Raw => stored.to_vec(),
+            Coding::Zstd => expand_zstd(stored, raw_len)?,
+            Coding::Prefix(prefix) => {
+                let history = history(&prefix.bases, prefix.len)?;
+                decompress_with_prefix(stored, &history, raw_len)?
+            }
+        };
+        let bytes = Arc::new(bytes);
+        // Another thread may have been faster; either copy is right.
+        let _ = self.expanded[number].set(Arc::clone(&bytes));
+        Ok(bytes)
+    }
+}
+
+fn expand_zstd(stored: &[u8], raw_len: usize) -> Result<Vec<u8>> {
+    DECOMPRESSOR.with(|cell| {
+        let mut slot = cell.borrow_mut();
+        if slot.is_none() {
+            *slot = Some(Decompressor::new()?);
+        }
+        match slot.as_mut() {
+            Some(decompressor) => decompressor.decompress(stored, raw_len),
+            None => Err(Error::corrupt("no decompressor")),
+        }
+    })
+}
+
+/// Plain bytes of one chunk, sharing its body's memory.
+#[derive(Clone)]
+pub struct Chunk {
+    body: Arc<Vec<u8>>,
+    range: Range<usize>,
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.body[self.range.clone()]
+    }
+}
+
+/// What one request may still decode: hostile repositories nest histories to no end.
+struct Budget {
+    depth: u8,
+    bytes: u64,
+}
+
+type FrameKey = (PackId, u32);
+
+#[derive(Default)]
+struct Cache {
+    frames: HashMap<FrameKey, (Arc<Frame>, u64)>,
+    weight: usize,
+    clock: u64,
+}
+
+/// Reads chunks. Shared by threads.
+pub struct Reader {
+    backend: Arc<dyn Backend>,
+    keyring: Arc<Keyring>,
+    index: Arc<Index>,
+    cache: Mutex<Cache>,
+    cache_bytes: usize,
+}
+
+impl Reader {
+    pub fn new(backend: Arc<dyn Backend>, keyring: Arc<Keyring>, index: Arc<Index>) -> Self {
+        Reader { backend, keyring, index, cache: Mutex::default(), cache_bytes: CACHE_BYTES }
+    }
+
+    /// With another bound on the plain bytes kept, in bytes.
+    #[must_use]
+    pub fn with_cache(mut self, bytes: usize) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub fn index_handle(&self) -> Arc<Index> {
+        Arc::clone(&self.index)
+    }
+
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// A chunk's plain bytes, checked against its name.
+    pub fn get(&self, sort: ChunkSort, id: &ChunkId) -> Result<Chunk> {
+        let mut budget = Budget { depth: limit::DEPTH_MAX, bytes: limit::CLOSURE_BYTES_MAX };
+        self.fetch(sort, id, &mut budget)
+    }
+
+    fn fetch(&self, sort: ChunkSort, id: &ChunkId, budget: &mut Budget) -> Result<Chunk> {
+        let missing = || Error::corrupt(format!("chunk {id} is not in the repository"));
+        let found = self.index.find(id)?.ok_or_else(missing)?;
+        let chunk = self.read_at(sort, &found, budget).map_err(|e| match e.kind() {
+            ErrorKind::NotFound => Error::corrupt(format!("pack {} is missing", found.pack.id)),
+            _ => e.context(format!("chunk {id} in pack {}", found.pack.id)),
+        })?;
+        if self.keyring.chunk_id(sort, &chunk) != *id {
+            return Err(Error::corrupt(format!(
+                "chunk {id} in pack {} has another content than its name says",
+                found.pack.id
+            )));
+        }
+        Ok(chunk)
+    }
+
+    fn read_at(&self, sort: ChunkSort, found: &Found, budget: &mut Budget) -> Result<Chunk> {
+        let frame = self.frame(sort, found)?;
+        let number = usize::from(found.place.body);
+        let body = frame.table.bodies.get(number);
+        let body = body.ok_or_else(|| Error::corrupt("a frame has fewer bodies than its footer says"))?;
+        if frame.expanded[number].get().is_none() {
+            let raw = body.raw_len() as u64;
+            budget.bytes = budget.bytes.checked_sub(raw).ok_or_else(|| {
+                Error::corrupt("too much to decode for one chunk; this repository is not to be trusted")
+            })?;
+        }
+        let bytes = frame.expand(number, &mut |bases, len| self.history(sort, bases, len, budget))?;
+        let slot = usize::from(found.place.slot);
+        let start = body.chunks.iter().take(slot).map(|c| c.len as usize).sum();
+        let len = body.chunks.get(slot).map(|c| c.len as usize);
+        let len = len.ok_or_else(|| Error::corrupt("a body has fewer chunks than its footer says"))?;
+        Ok(Chunk { body: bytes, range: start..start + len })
+    }
+
+    /// The bases' plain bytes, one after another.
+    fn history(
+        &self,
+        sort: ChunkSort,
+        bases: &[ChunkId],
+        len: u32,
+        budget: &mut Budget,
+    ) -> Result<Vec<u8>> {
+        let deeper = budget.depth.checked_sub(1);
+        budget.depth = deeper.ok_or_else(|| Error::corrupt("a history nested too deeply"))?;
+        let mut history = Vec::with_capacity((len as usize).min(limit::PREFIX_BYTES_MAX));
+        for base in bases {
+            let chunk = self.fetch(sort, base, budget)?;
+            if history.len() + chunk.len() > len as usize {
+                return Err(Error::corrupt("a history longer than stated"));
+            }
+            history.extend_from_slice(&chunk);
+        }
+        budget.depth += 1;
+        if history.len() != len as usize {
+            return Err(Error::corrupt("a history shorter than stated"));
+        }
+        Ok(history)
+    }
+
+    /// Stored and plain bytes of the whole copy that a chunk goes back to: what such bytes compress to by themselves.
+    pub fn whole_ratio(&self, sort: ChunkSort, id: &ChunkId) -> Result<(u64, u64)> {
+        let mut id = *id;
+        for _ in 0..limit::DEPTH_MAX {
+            let Some(found) = self.index.find(&id)? else { break };
+            let frame = self.frame(sort, &found)?;
+            let Some(body) = frame.table.bodies.get(usize::from(found.place.body)) else { break };
+            match &body.coding {
+                Coding::Prefix(prefix) => id = prefix.bases[0],
+                _ => return Ok((u64::from(body.stored_len), body.raw_len() as u64)),
+            }
+        }
+        Ok((1, 3))
+    }
+
+    fn frame(&self, sort: ChunkSort, found: &Found) -> Result<Arc<Frame>> {
+        let key = (found.pack.id, found.place.offset);
+        {
+            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            cache.clock += 1;
+            let now = cache.clock;
+            if let Some((frame, used)) = cache.frames.get_mut(&key) {
+                *used = now;
+                return Ok(Arc::clone(frame));
+            }
+        }
+        let name = FileName::Pack(found.pack.id);
+        let len = found.place.frame_len as usize;
+        let sealed = self.backend.read_range(&name, u64::from(found.place.offset), len)?;
+        let frame = Arc::new(Frame::open(&self.keyring, sort, sealed)?);
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.weight += frame.weight();
+        cache.clock += 1;
+        let now = cache.clock;
+        if let Some((old, _)) = cache.frames.insert(key, (Arc::clone(&frame), now)) {
+            cache.weight -= old.weight();
+        }
+        evict(&mut cache, self.cache_bytes, key);
+        Ok(frame)
+    }
+}
+
+/// Drops the frames used least recently, never the one just added.
+fn evict(cache: &mut Cache, max: usize, keep: FrameKey) {
+    while cache.weight > max && cache.frames.len() > 1 {
+        let oldest = cache.frames.iter().filter(|(key, _)| **key != keep).min_by_key(|(_, (_, used))| *used);
+        let Some(key) = oldest.map(|(key, _)| *key) else { return };
+        if let Some((frame, _)) = cache.frames.remove(&key) {
+            cache.weight -= frame.weight();
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Snapshots: list them, find the one that is meant, note tags.
+
+use super::{Repository, random};
+use crate::backend::write_new;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::frame::{FrameKind, decode_frame_header};
+use crate::format::snapshot::{self, Note, NoteKind, SessionInfo, Snapshot};
+use crate::format::{FileName, Folder, HEADER_LEN, decode_header, encode_header, limit};
+use crate::id::{CHUNK_ID_LEN, ChunkId, Name, SnapshotId, unhex};
+use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
+use std::collections::HashMap;
+
+/// Narrows what `latest` and times look at; empty fields match everything.
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotFilter {
+    pub hosts: Vec<String>,
+    /// Each entry is a set of tags that must all be there; one entry must match.
+    pub tags: Vec<Vec<String>>,
+    /// A snapshot matches when it has all of these paths.
+    pub paths: Vec<String>,
+}
+
+impl SnapshotFilter {
+    pub fn matches(&self, s: &Snapshot) -> bool {
+        let host = self.hosts.is_empty() || self.hosts.contains(&s.hostname);
+        let has = |tag: &String| if tag.is_empty() { s.tags.is_empty() } else { s.tags.contains(tag) };
+        let tags = self.tags.is_empty() || self.tags.iter().any(|set| set.iter().all(has));
+        let paths = self.paths.iter().all(|p| s.paths.contains(p));
+        host && tags && paths
+    }
+}
+
+/// A committed snapshot and who made it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub id: SnapshotId,
+    pub root: ChunkId,
+    pub record: Snapshot,
+    pub session: SessionInfo,
+}
+
+/// What listing found.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// Oldest first.
+    pub snapshots: Vec<Listed>,
+    /// Snapshots that cannot be read, with the reason.
+    pub damaged: Vec<(SnapshotId, String)>,
+}
+
+/// Reads a snapshot's file.
+pub fn read(repository: &Repository, id: SnapshotId) -> Result<Listed> {
+    let name = FileName::Snapshot(id);
+    let bytes = repository.backend().read(&name, limit::RECORD_BYTES_MAX)?;
+    let keyring = repository.keyring();
+    decode_header(&bytes, &name, Some(keyring.repository()))?;
+    let (first, rest) = split_frame(&bytes[HEADER_LEN..]).map_err(|e| e.context(name))?;
+    let session = keyring.unseal(FrameKind::Session, first).map_err(|e| e.context(name))?;
+    let session: SessionInfo = snapshot::decode(&session, "a session record")?;
+    let record = keyring.unseal(FrameKind::Snapshot, rest).map_err(|e| e.context(name))?;
+    let record: Snapshot = snapshot::decode(&record, "a snapshot record")?;
+    if record.id != id.to_string() {
+        return Err(Error::corrupt(format!("{name} is the record of another snapshot")));
+    }
+    let root = unhex(&record.root).filter(|b| b.len() == CHUNK_ID_LEN).and_then(|b| ChunkId::from_slice(&b));
+    let root = root.ok_or_else(|| Error::corrupt(format!("{name} names no root")))?;
+    Ok(Listed { id, root, record, session })
+}
+
+fn split_frame(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
+    let (_, len) = decode_frame_header(bytes)?;
+    if len > bytes.len() {
+        return Err(Error::corrupt("a record is cut short"));
+    }
+    Ok(bytes.split_at(len))
+}
+
+/// Every snapshot, oldest first, with the tags noted since.
+pub fn list(repository: &Repository) -> Result<Listing> {
+    let stats = repository.backend().list(Folder::Snapshots)?;
+    let read_one = |stat: &crate::backend::FileStat| {
+        let id = stat.name.header_name();
+        (id, read(repository, id))
+    };
+    let results: Vec<_> = stats.par_iter().map(read_one).collect();
+    let mut listing = Listing::default();
+    for (id, result) in results {
+        match result {
+            Ok(listed) => listing.snapshots.push(listed),
+            // Forgotten between listing and reading.
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) if e.kind() == ErrorKind::Corrupt => listing.damaged.push((id, e.message().to_owned())),
+            Err(e) => return Err(e),
+        }
+    }
+    apply_notes(repository, &mut listing)?;
+    listing.snapshots.sort_by(|a, b| {
+        let key = |l: &Listed| (l.record.order_time, l.record.sequence);
+        key(a).cmp(&key(b)).then(a.id.cmp(&b.id))
+    });
+    listing.damaged.sort();
+    Ok(listing)
+}
+
+fn read_note(repository: &Repository, name: &FileName) -> Result<Note> {
+    let bytes = repository.backend().read(name, limit::RECORD_BYTES_MAX)?;
+    let keyring = repository.keyring();
+    decode_header(&bytes, name, Some(keyring.repository()))?;
+    let plain = keyring.unseal(FrameKind::Note, &bytes[HEADER_LEN..]).map_err(|e| e.context(name))?;
+    snapshot::decode(&plain, "a note")
+}
+
+/// All notes, by snapshot, in order. Damaged ones are findings of `check`, not of every listing.
+fn notes(repository: &Repository) -> Result<HashMap<String, Vec<(u64, Name, Note)>>> {
+    let mut notes: HashMap<String, Vec<(u64, Name, Note)>> = HashMap::new();
+    for stat in repository.backend().list(Folder::Notes)? {
+        match read_note(repository, &stat.name) {
+            Ok(note) => {
+                let entry = (note.sequence, stat.name.header_name(), note.clone());
+                notes.entry(note.snapshot).or_default().push(entry);
+            }
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    for list in notes.values_mut() {
+        list.sort_by_key(|(sequence, name, _)| (*sequence, *name));
+    }
+    Ok(notes)
+}
+
+fn apply_notes(repository: &Repository, listing: &mut Listing) -> Result<()> {
+    let notes = notes(repository)?;
+    for listed in &mut listing.snapshots {
+        for (_, _, note) in notes.get(&listed.record.id).into_iter().flatten() {
+            if let NoteKind::Tags { tags } = &note.what {
+                listed.record.tags.clone_from(tags);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Notes the tags a snapshot has from now on.
+pub fn set_tags(repository: &Repository, id: SnapshotId, tags: Vec<String>, now: Timestamp) -> Result<()> {
+    let known = notes(repository)?;
+    let last = known.get(&id.to_string()).and_then(|list| list.last()).map_or(0, |(n, _, _)| *n);
+    let note = Note {
+        snapshot: id.to_string(),
+        sequence: last + 1,
+        time: now.rfc3339(),
+        what: NoteKind::Tags { tags },
+    };
+    let name = FileName::Note(random::name()?);
+    let keyring = repository.keyring();
+    let mut bytes = encode_header(&name, keyring.repository()).to_vec();
+    let salt = random::bytes::<16>()?;
+    bytes.extend_from_slice(&keyring.seal(FrameKind::Note, &snapshot::encode(&note), &salt)?);
+    write_new(repository.backend().as_ref(), &name, &bytes)
+}
+
+/// Findings about notes that cannot be read, for `check`.
+pub fn damaged_notes(repository: &Repository) -> Result<Vec<(FileName, String)>> {
+    let mut damaged = Vec::new();
+    for stat in repository.backend().list(Folder::Notes)? {
+        match read_note(repository, &stat.name) {
+            Err(e) if e.kind() == ErrorKind::Corrupt => damaged.push((stat.name, e.message().to_owned())),
+            Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(damaged)
+}
+
+/// The snapshot meant by an id prefix (4 or more hex digits), `latest`, `latest~N` or `@TIME`.
+pub fn resolve(
+    listing: &Listing,
+    text: &str,
+    filter: &SnapshotFilter,
+    now: Timestamp,
+) -> Result<Listed> {
+    let matching = || listing.snapshots.iter().filter(|l| filter.matches(&l.record));
+    let nothing = |what: String| Error::new(ErrorKind::NotFound, what);
+    if let Some(back) = text.strip_prefix("latest") {
+        let back = match back {
+            "" => 0,
+            _ => back.strip_prefix('~').and_then(|n| n.parse::<usize>().ok()).ok_or_else(|| unclear(text))?,
+        };
+        return matching().nth_back(back).cloned().ok_or_else(|| match (back, listing.snapshots.len()) {
+            (_, 0) => nothing("the repository has no snapshots yet".to_owned()),
+            (0, _) => nothing("no snapshot matches the host, tags and paths asked for".to_owned()),
+            _ => nothing(format!("there are only {} matching snapshots", matching().count())),
+        });
+    }
+    if let Some(time) = text.strip_prefix('@') {
+        let at = Timestamp::parse(time, now)?;
+        let found = matching().rfind(|l| Timestamp::parse(&l.record.time, now).is_ok_and(|t| t <= at));
+        return found.cloned().ok_or_else(|| nothing(format!("no snapshot is as old as {time}")));
+    }
+    if text.len() < 4 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(unclear(text));
+    }
+    let prefix = text.to_ascii_lowercase();
+    let mut found = listing.snapshots.iter().filter(|l| l.record.id.starts_with(&prefix));
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(one.clone()),
+        (None, _) => {
+            if let Some((id, why)) = listing.damaged.iter().find(|(id, _)| id.to_string().starts_with(&prefix)) {
+                return Err(Error::corrupt(format!("snapshot {} cannot be read: {why}", id.short())));
+            }
+            Err(nothing(format!("no snapshot begins with `{text}`")))
+        }
+        (Some(a), Some(b)) => Err(Error::invalid(format!(
+            "`{text}` could be {} or {}; use more digits",
+            &a.record.id[..12],
+            &b.record.id[..12]
+        ))),
+    }
+}
+
+fn unclear(text: &str) -> Error {
+    Error::invalid(format!(
+        "`{text}` names no snapshot; use an id (4 or more hex digits), latest, latest~N or @TIME"
+    ))
+}
+
+/// A path as snapshot records hold it: bytes that are not UTF-8 as `%XX`, `%` itself as `%25`.
+pub fn encode_path(path: &[u8]) -> String {
+    let mut out = String::with_capacity(path.len());
+    for part in path.utf8_chunks() {
+        for c in part.valid().chars() {
+            if c == '%' {
+                out.push_str("%25");
+            } else {
+                out.push(c);
+            }
+        }
+        for byte in part.invalid() {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}

@@ -1,0 +1,314 @@
+//! Storing chunks and committing a snapshot, in the one safe order: session, packs, record, rename.
+
+use super::Repository;
+use super::encode::{FrameBuilder, History, SealedFrame};
+use super::index::Index;
+use super::packer::{Packed, Packer};
+use super::reader::Reader;
+use crate::backend::SessionFile;
+use crate::compress::Level;
+use crate::crypto::ChunkSort;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::format::frame::FrameKind;
+use crate::format::snapshot::{self, SessionInfo, Snapshot};
+use crate::format::{FileName, encode_header, limit};
+use crate::id::{ChunkId, Name, SnapshotId};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+const SHARDS: usize = 16;
+/// Most bases one chunk is stored against.
+const BASES_MAX: usize = 24;
+
+/// How deep histories may grow, and how their bases are chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct DeltaPolicy {
+    /// Base of version v: v minus the largest power of this dividing v.
+    radix: u8,
+    depth_max: u8,
+}
+
+impl DeltaPolicy {
+    /// Content: v & (v - 1), at most 8 steps.
+    pub const CONTENT: DeltaPolicy = DeltaPolicy { radix: 2, depth_max: 8 };
+    /// Manifest groups, which change every time and are small.
+    pub const MANIFEST: DeltaPolicy = DeltaPolicy { radix: 16, depth_max: 30 };
+
+    fn base_of(self, version: u8) -> u8 {
+        let radix = u32::from(self.radix);
+        let v = u32::from(version);
+        let mut power = 1;
+        while v.is_multiple_of(power * radix) && v > 0 {
+            power *= radix;
+        }
+        (v - power.min(v)) as u8
+    }
+}
+
+/// Bytes stored by one backup.
+#[derive(Default)]
+pub struct Counters {
+    pub content_chunks: AtomicU64,
+    pub manifest_chunks: AtomicU64,
+    pub raw_bytes: AtomicU64,
+}
+
+/// An open session: stores chunks, then commits or is dropped without a trace but reusable packs.
+pub struct Writer {
+    repository: Arc<Repository>,
+    pub session: Name,
+    file: Mutex<Option<Box<dyn SessionFile>>>,
+    pub reader: Reader,
+    packer: Packer,
+    level: Level,
+    /// Chunks stored or being stored by this session.
+    claimed: [Mutex<HashSet<ChunkId>>; SHARDS],
+    pub counters: Counters,
+}
+
+impl Writer {
+    /// Registers a session, then looks at what is there: never the other way round (rule G1).
+    pub fn open(repository: &Arc<Repository>, level: Level, info: &SessionInfo) -> Result<Self> {
+        let session = super::random::name()?;
+        let name = FileName::Session(session);
+        let keyring = repository.keyring();
+        let mut first = encode_header(&name, keyring.repository()).to_vec();
+        let salt = super::random::bytes::<16>()?;
+        first.extend_from_slice(&keyring.seal(FrameKind::Session, &snapshot::encode(info), &salt)?);
+        let file = repository.backend().open_session(session, &first)?;
+        let index = Arc::new(repository.load_index()?);
+        let backend = Arc::clone(repository.backend());
+        let reader = Reader::new(Arc::clone(&backend), Arc::clone(keyring), index);
+        let packer = Packer::start(backend, Arc::clone(keyring), repository.config().pack_bytes);
+        Ok(Writer {
+            repository: Arc::clone(repository),
+            session,
+            file: Mutex::new(Some(file)),
+            reader,
+            packer,
+            level,
+            claimed: Default::default(),
+            counters: Counters::default(),
+        })
+    }
+
+    pub fn index(&self) -> &Index {
+        self.reader.index()
+    }
+
+    /// A thread's own way to store chunks of one sort.
+    pub fn lane(&self, sort: ChunkSort) -> Result<Lane<'_>> {
+        let builder = FrameBuilder::new(sort, self.level, Arc::clone(self.repository.keyring()))?;
+        Ok(Lane { writer: self, sort, builder })
+    }
+
+    /// Whether the chunk need not be stored: it is present, or this session has it.
+    pub fn known(&self, id: &ChunkId) -> Result<bool> {
+        if self.shard(id).lock().unwrap_or_else(PoisonError::into_inner).contains(id) {
+            return Ok(true);
+        }
+        self.index().present(id)
+    }
+
+    fn shard(&self, id: &ChunkId) -> &Mutex<HashSet<ChunkId>> {
+        &self.claimed[usize::from(id.0[23]) % SHARDS]
+    }
+
+    /// True for exactly one caller per chunk.
+    fn claim(&self, id: &ChunkId) -> bool {
+        self.shard(id).lock().unwrap_or_else(PoisonError::into_inner).insert(*id)
+    }
+
+    /// Makes every pack durable. Lanes must be finished before.
+    pub fn flush(&mut self) -> Result<Packed> {
+        self.packer.finish()
+    }
+
+    /// The only function that makes a snapshot exist. Everything it names must have been flushed.
+    pub fn commit(mut self, record: &Snapshot, packed: Packed) -> Result<SnapshotId> {
+        let keyring = self.repository.keyring();
+        let backend = self.repository.backend();
+        // Packs of others that this snapshot relies on must not vanish in a crash that the snapshot survives.
+        backend.sync_seen()?;
+        let body = snapshot::encode(record);
+        if body.len() as u64 > limit::RECORD_BYTES_MAX / 2 {
+            return Err(Error::invalid("the snapshot's paths and tags are too long to record"));
+        }
+        let salt = super::random::bytes::<16>()?;
+        let sealed = keyring.seal(FrameKind::Snapshot, &body, &salt)?;
+        let file = self.file.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let mut file = file.ok_or_else(|| Error::invalid("this session has ended"))?;
+        file.append(&sealed)?;
+        file.commit().map_err(|e| match e.kind() {
+            ErrorKind::NotFound => Error::new(
+                ErrorKind::Locked,
+                "this backup's session was evicted while it ran, so nothing was committed; run it again \
+                 (what was stored is reused)",
+            ),
+            _ => e,
+        })?;
+        if let Some(cache) = self.repository.cache_dir()
+            && !packed.packs.is_empty()
+        {
+            // Only a shortcut for the next run: losing it loses nothing.
+            let _ = Index::remember(&cache, packed.packs, packed.listed);
+        }
+        Ok(self.session)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let file = self.file.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(file) = file {
+            let _ = file.abandon();
+        }
+    }
+}
+
+/// One thread's way to store chunks.
+pub struct Lane<'w> {
+    writer: &'w Writer,
+    sort: ChunkSort,
+    builder: FrameBuilder,
+}
+
+impl Lane<'_> {
+    /// Stores a chunk unless it is known, and returns its name. `parents` are chunks of the previous version of the
+    /// same place: what the new one is compressed against when it pays.
+    pub fn put(&mut self, plain: &[u8], parents: &[ChunkId], policy: DeltaPolicy) -> Result<ChunkId> {
+        let id = self.writer.reader.keyring().chunk_id(self.sort, plain);
+        self.put_named(id, plain, parents, policy)?;
+        Ok(id)
+    }
+
+    /// As `put`, for a caller that has computed the name.
+    pub fn put_named(
+        &mut self,
+        id: ChunkId,
+        plain: &[u8],
+        parents: &[ChunkId],
+        policy: DeltaPolicy,
+    ) -> Result<bool> {
+        if self.writer.known(&id)? || !self.writer.claim(&id) {
+            return Ok(false);
+        }
+        let counters = &self.writer.counters;
+        let chunks = match self.sort {
+            ChunkSort::Content => &counters.content_chunks,
+            ChunkSort::Manifest => &counters.manifest_chunks,
+        };
+        chunks.fetch_add(1, Ordering::Relaxed);
+        counters.raw_bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        if !parents.is_empty()
+            && let Some(history) = self.history(plain, parents, policy)?
+        {
+            let (stored, frame) = self.builder.add_changed(id, plain, &history)?;
+            self.send(frame)?;
+            if stored {
+                return Ok(true);
+            }
+        }
+        let frame = self.builder.add(id, plain)?;
+        self.send(frame)?;
+        Ok(true)
+    }
+
+    fn send(&self, frame: Option<SealedFrame>) -> Result<()> {
+        frame.map_or(Ok(()), |frame| self.writer.packer.push(frame))
+    }
+
+    /// Hands over what is left.
+    pub fn finish(mut self) -> Result<()> {
+        let frame = self.builder.finish()?;
+        self.send(frame)
+    }
+
+    /// The history for a new version of `parents`; `None` when it should be stored whole.
+    fn history(&self, plain: &[u8], parents: &[ChunkId], policy: DeltaPolicy) -> Result<Option<History>> {
+        let index = self.writer.index();
+        let mut newest = 0;
+        for parent in parents {
+            // A parent that is not present (a lost pack) cannot serve; the chunk is stored whole and heals.
+            if !index.present(parent)? {
+                return Ok(None);
+            }
+            newest = newest.max(index.find(parent)?.map_or(0, |f| f.place.version));
+        }
+        let Some(version) = newest.checked_add(1) else { return Ok(None) };
+        let target = policy.base_of(version);
+        let (mut bases, mut todo) = (Vec::new(), parents.to_vec());
+        todo.reverse();
+        let mut depth = 0;
+        while let Some(id) = todo.pop() {
+            let Some(found) = index.find(&id)? else { return Ok(None) };
+            if found.place.version > target {
+                let older = index.bases(&id, &found)?;
+                todo.extend(older.into_iter().rev());
+            } else if !bases.contains(&id) {
+                depth = depth.max(found.place.depth);
+                bases.push(id);
+            }
+            if bases.len() + todo.len() > BASES_MAX {
+                return Ok(None);
+            }
+        }
+        if depth >= policy.depth_max {
+            return Ok(None);
+        }
+        self.fetch_history(plain, bases, version, depth + 1)
+    }
+
+    fn fetch_history(
+        &self,
+        plain: &[u8],
+        bases: Vec<ChunkId>,
+        version: u8,
+        depth: u8,
+    ) -> Result<Option<History>> {
+        let mut bytes = Vec::new();
+        for base in &bases {
+            let chunk = match self.writer.reader.get(self.sort, base) {
+                Ok(chunk) => chunk,
+                // Damage found in passing: store whole, so that this version does not depend on it.
+                Err(e) if e.kind() == ErrorKind::Corrupt => return Ok(None),
+                Err(e) => return Err(e).context(|| "cannot read the previous version"),
+            };
+            if bytes.len() + chunk.len() > limit::PREFIX_BYTES_MAX {
+                return Ok(None);
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        // An upper bound on what each step decodes: solid bodies hold up to two mebibytes.
+        let closure = plain.len() as u64 + u64::from(depth) * (bytes.len() as u64 + (2 << 20));
+        if closure > limit::CLOSURE_BYTES_MAX {
+            return Ok(None);
+        }
+        let (stored, raw) = self.writer.reader.whole_ratio(self.sort, &bases[0])?;
+        let whole = (plain.len() as u64 * stored / raw.max(1)) as usize + 32;
+        Ok(Some(History { bases, bytes, version, depth, closure, whole }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bases_follow_the_skip_delta_rules() {
+        let content = DeltaPolicy::CONTENT;
+        for v in 1..=255u8 {
+            assert_eq!(content.base_of(v), v & (v - 1));
+        }
+        let manifest = DeltaPolicy::MANIFEST;
+        assert_eq!(manifest.base_of(1), 0);
+        assert_eq!(manifest.base_of(17), 16);
+        assert_eq!(manifest.base_of(16), 0);
+        assert_eq!(manifest.base_of(32), 16);
+        assert_eq!(manifest.base_of(255), 254);
+    }
+}
