@@ -11,4 +11,5 @@ pub mod progress;
 pub mod units;
 
 // Floor 1: bytes
+pub mod chunker;
 pub mod format;
