@@ -159,6 +159,9 @@ fn hits(low: &[[u8; LANES]; 256], bytes: &[u8]) -> [u64; LANES] {
     total
 }
 
+/// Makes at least `SAMPLE` bytes.
+type Generate = fn(&mut Random) -> Vec<u8>;
+
 fn inputs(files: &[String]) -> std::io::Result<Vec<Input>> {
     let mut out = Vec::new();
     for file in files {
@@ -170,7 +173,7 @@ fn inputs(files: &[String]) -> std::io::Result<Vec<Input>> {
         out.push(Input { name: "this package's sources".to_owned(), bytes: text });
         out.push(Input { name: "this program".to_owned(), bytes: sample(&std::env::current_exe()?)? });
     }
-    let generated: [(&str, fn(&mut Random) -> Vec<u8>); 5] = [
+    let generated: [(&str, Generate); 5] = [
         ("generated JSON", json),
         ("generated database pages", pages),
         ("generated base64", |r| letters(r, 64)),

@@ -154,3 +154,25 @@ impl Chunker {
         self.cut(data).next_multiple_of(page.max(1)).min(data.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn low_bytes_are_those_of_the_seed_and_never_zero() {
+        let mut found = [0; 32];
+        let mut hasher = blake3::Hasher::new_derive_key("snapkeep 2026-11 gear search");
+        hasher.update(&328_449u64.to_le_bytes());
+        hasher.finalize_xof().fill(&mut found);
+        assert_eq!(found, [LOW_BYTE_A, LOW_BYTE_B].as_flattened());
+        let gear = Gear::new(&[0xa5; 768]);
+        assert!(gear.once.iter().all(|value| value & 0xff != 0 && value >> 8 == 0xa5_a5a5));
+    }
+
+    #[test]
+    fn masks_grow_from_the_top_and_keep_the_low_byte() {
+        assert_eq!([mask(8), mask(14), mask(16)], [0xff, 0xfc00_00ff, 0xff00_00ff]);
+        assert_eq!([mask(18), mask(20), mask(32)], [0xffc0_00ff, 0xfff0_00ff, 0xffff_ffff]);
+    }
+}
