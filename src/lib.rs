@@ -11,6 +11,7 @@ pub mod progress;
 pub mod units;
 
 // Floor 1: bytes
+pub mod chunker;
 pub mod format;
 pub mod compress;
 pub mod crypto;
