@@ -12,3 +12,6 @@ pub mod units;
 
 // Floor 1: bytes
 pub mod format;
+
+// Floor 2: world
+pub mod os;
