@@ -15,3 +15,6 @@ pub mod format;
 
 // Floor 2: world
 pub mod os;
+
+// Floor 4: trees
+pub mod source;
