@@ -11,13 +11,18 @@ pub mod progress;
 pub mod units;
 
 // Floor 1: bytes
-pub mod chunker;
 pub mod format;
+pub mod chunker;
 pub mod compress;
 pub mod crypto;
 
 // Floor 2: world
+pub mod os;
 pub mod backend;
 
 // Floor 3: store
 pub mod repository;
+
+// Floor 4: trees
+pub mod source;
+pub mod manifest;

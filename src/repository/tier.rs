@@ -160,7 +160,7 @@ fn build_at(
         }
         let mut with_bases: Vec<(ChunkId, Vec<u8>)> = Vec::new();
         let mut chunks = write.open_table(CHUNKS).map_err(broken)?;
-        let mut cursor = chunks.upper_bound_mut::<IdKey>(std::ops::Bound::Unbounded).map_err(broken)?;
+        let mut cursor = chunks.upper_bound_mut(std::ops::Bound::Unbounded).map_err(broken)?;
         fill(&mut |listed| {
             if !listed.bases.is_empty() {
                 with_bases.push((listed.id, encode_bases(&listed.bases)));

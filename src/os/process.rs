@@ -1,0 +1,33 @@
+//! The process and the machine it runs on: limits, host and user names, the boot it belongs to.
+
+use super::owners::Owners;
+use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
+
+/// Raises the number of files that may be open to what the administrator allows; answers the new limit.
+pub fn raise_open_files() -> u64 {
+    let now = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: now.maximum, maximum: now.maximum };
+    let limit = if setrlimit(Resource::Nofile, wanted).is_ok() { now.maximum } else { now.current };
+    limit.unwrap_or(u64::MAX)
+}
+
+/// The machine's name, as `uname -n` prints it.
+pub fn host_name() -> String {
+    String::from_utf8_lossy(rustix::system::uname().nodename().to_bytes()).into_owned()
+}
+
+/// The name of the user we act as, or the number where there is no name.
+pub fn user_name() -> String {
+    let uid = geteuid().as_raw();
+    Owners::load().user_name(uid).map_or_else(|| uid.to_string(), str::to_owned)
+}
+
+pub fn is_root() -> bool {
+    geteuid().is_root()
+}
+
+/// A name for this run of the machine: a lock from another boot cannot belong to a living process here.
+pub fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned())
+}

@@ -1,0 +1,314 @@
+//! The walk: one descent through all roots, in manifest order, by directory handles.
+//!
+//! Names of a directory are sorted by their bytes and each directory is descended into where it stands among
+//! its siblings; that alone gives the order of `format::entry::path_order`.
+
+use super::filter::{Levels, Place};
+use super::links::Links;
+use super::roots::Placed;
+use super::{FileSource, Found, LeftOut, Opener, Step};
+use crate::error::{Error, Result};
+use crate::format::entry::{Content, Entry, Flags, Kind};
+use crate::os::dir::{self, Handle, Names, Status, Trail};
+use crate::os::metadata;
+use crate::os::owners::Owners;
+use crate::progress::{Problem, Progress};
+use std::ffi::{CStr, CString, OsStr};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Lists of names kept for the next directory; larger ones are given back.
+const SPARE_LISTS: usize = 16;
+const SPARE_NAMES: usize = 4096;
+
+pub(super) fn walk(
+    source: &FileSource,
+    progress: &Progress,
+    each: &mut dyn FnMut(Step) -> Result<()>,
+) -> Result<LeftOut> {
+    let mut walker = Walker {
+        source,
+        progress,
+        each,
+        reader: metadata::Reader::new(Owners::load()),
+        links: Links::default(),
+        trail: Trail::default(),
+        frames: Vec::new(),
+        levels: Levels::default(),
+        path: Vec::new(),
+        root: Path::new("/"),
+        base: 0,
+        buffer: Vec::new(),
+        spare: Vec::new(),
+        left_out: LeftOut::default(),
+    };
+    let mut before: Option<&[u8]> = None;
+    for placed in &source.roots {
+        walker.root(placed, before)?;
+        before = Some(&placed.root.stored);
+    }
+    Ok(walker.left_out)
+}
+
+struct Walker<'a> {
+    source: &'a FileSource,
+    progress: &'a Progress,
+    each: &'a mut dyn FnMut(Step) -> Result<()>,
+    reader: metadata::Reader,
+    links: Links,
+    trail: Trail,
+    /// One for each directory of the trail.
+    frames: Vec<Frame>,
+    levels: Levels,
+    /// The stored path of what is being looked at.
+    path: Vec<u8>,
+    /// Where the root stands, and where the part below it begins in `path`.
+    root: &'a Path,
+    base: usize,
+    buffer: Vec<u8>,
+    spare: Vec<Names>,
+    left_out: LeftOut,
+}
+
+struct Frame {
+    names: Names,
+    next: usize,
+    path_len: usize,
+}
+
+impl<'a> Walker<'a> {
+    fn root(&mut self, placed: &'a Placed, before: Option<&[u8]>) -> Result<()> {
+        let stored = &placed.root.stored;
+        self.root = &placed.root.path;
+        self.base = if stored.is_empty() { 0 } else { stored.len() + 1 };
+        self.path.clone_from(stored);
+        // The top of everything has no name; it is its own entry `.`.
+        let (above, name) = match (self.root.parent(), self.root.file_name()) {
+            (Some(above), Some(name)) => (above, name),
+            _ => (self.root, OsStr::new(".")),
+        };
+        let Ok(name) = CString::new(name.as_bytes()) else {
+            return Err(Error::invalid(format!("{} holds a NUL byte", self.root.display())));
+        };
+        let look = dir::open_path(above).and_then(|fd| Ok((dir::status(&fd, &name)?, Arc::new(fd))));
+        let (status, dir) = match look {
+            Ok(look) => look,
+            Err(e) => return self.problem("cannot look at it", &e),
+        };
+        if self.is_skipped(&status) {
+            let why = io::Error::other("this is the repository itself");
+            return self.problem("not backed up", &why);
+        }
+        self.parents(placed, before, if status.is_dir() { self.root } else { above })?;
+        self.path.clone_from(stored);
+        if status.is_dir() {
+            self.directory(dir, name, status)?;
+            self.descend()
+        } else {
+            self.found(dir, name, &status)
+        }
+    }
+
+    /// Records the directories above a root, those that the root before did not have as well.
+    fn parents(&mut self, placed: &Placed, before: Option<&[u8]>, instead: &Path) -> Result<()> {
+        let stored = &placed.root.stored;
+        let in_place = placed.root.in_place();
+        for end in (0..stored.len()).filter(|&i| stored[i] == b'/') {
+            if before.is_some_and(|b| b.starts_with(&stored[..=end])) {
+                continue;
+            }
+            self.path.clear();
+            self.path.extend_from_slice(&stored[..end]);
+            // Parents made up by --as-path look like the root itself.
+            let real = Path::new("/").join(OsStr::from_bytes(&stored[..end]));
+            let real = if in_place { real.as_path() } else { instead };
+            // Through links: what the user typed leads through them, and the snapshot needs a directory there.
+            match dir::open_path(real).and_then(|fd| Ok((dir::status_of(&fd)?, fd))) {
+                Ok((status, fd)) => self.found(Arc::new(fd), c".".to_owned(), &status)?,
+                Err(e) => self.problem("cannot look at a directory above", &e)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes through the open directories until none is left.
+    fn descend(&mut self) -> Result<()> {
+        while let Some(frame) = self.frames.last_mut() {
+            self.path.truncate(frame.path_len);
+            let Some(name) = frame.names.get(frame.next).map(ToOwned::to_owned) else {
+                self.leave();
+                continue;
+            };
+            frame.next += 1;
+            self.progress.keep_going()?;
+            match self.trail.top() {
+                Ok(dir) => self.visit(dir, name)?,
+                Err(e) => {
+                    self.problem("cannot go on in this directory", &e)?;
+                    self.leave();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self) {
+        self.trail.pop();
+        self.levels.leave(self.frames.len());
+        if let Some(frame) = self.frames.pop()
+            && self.spare.len() < SPARE_LISTS
+            && frame.names.len() <= SPARE_NAMES
+        {
+            self.spare.push(frame.names);
+        }
+    }
+
+    fn visit(&mut self, dir: Handle, name: CString) -> Result<()> {
+        if !self.path.is_empty() {
+            self.path.push(b'/');
+        }
+        self.path.extend_from_slice(name.to_bytes());
+        let status = match dir::status(&dir, &name) {
+            Ok(status) => status,
+            // Left out anyway, whatever it is: no reason to complain.
+            Err(_) if self.is_left_out(true) && self.is_left_out(false) => {
+                self.left_out.by_rules += 1;
+                return Ok(());
+            }
+            Err(e) => return self.gone_or_problem("cannot look at it", &e),
+        };
+        let large = status.is_file() && self.source.filter.too_large(status.size);
+        if large || self.is_left_out(status.is_dir()) {
+            self.left_out.by_rules += 1;
+            return Ok(());
+        }
+        if status.is_dir() { self.directory(dir, name, status) } else { self.found(dir, name, &status) }
+    }
+
+    fn is_left_out(&self, is_dir: bool) -> bool {
+        self.source.filter.decide(&self.levels, &self.path, self.base, is_dir).is_ignore()
+    }
+
+    fn is_skipped(&self, status: &Status) -> bool {
+        status.is_dir() && self.source.options.skip.contains(&status.id())
+    }
+
+    fn is_elsewhere(&self, status: &Status) -> bool {
+        self.source.options.one_file_system && !self.source.devices.contains(&status.dev)
+    }
+
+    /// Records a directory and, unless a rule forbids it, makes it the one to go through next.
+    fn directory(&mut self, dir: Handle, name: CString, status: Status) -> Result<()> {
+        if self.is_elsewhere(&status) && !self.is_skipped(&status) {
+            self.left_out.other_filesystems += 1;
+            return self.found(dir, name, &status);
+        }
+        let opened = dir::open_dir(&dir, &name).and_then(|fd| Ok((dir::status_of(&fd)?, fd)));
+        let (status, fd) = match opened {
+            // What was opened counts: an automounter may just have put another filesystem there.
+            Ok((now, fd)) => (now, Some(fd)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.left_out.vanished += 1;
+                return Ok(());
+            }
+            Err(e) => {
+                self.found(dir.clone(), name.clone(), &status)?;
+                self.problem("cannot list the directory", &e)?;
+                (status, None)
+            }
+        };
+        let Some(fd) = fd else { return Ok(()) };
+        if self.is_skipped(&status) {
+            self.left_out.repository += 1;
+            return Ok(());
+        }
+        self.found(dir, name.clone(), &status)?;
+        if self.is_elsewhere(&status) {
+            self.left_out.other_filesystems += 1;
+            return Ok(());
+        }
+        self.progress.set_current(&self.path);
+        self.enter(Arc::new(fd), &name, status.id())
+    }
+
+    fn enter(&mut self, handle: Handle, name: &CStr, id: (u64, u64)) -> Result<()> {
+        let mut names = self.spare.pop().unwrap_or_default();
+        if let Err(e) = names.read(&handle, &mut self.buffer) {
+            self.problem("cannot list all of the directory", &e)?;
+        }
+        let filter = &self.source.filter;
+        let below_root = !self.frames.is_empty();
+        if let Some(marker) = filter.marked(&handle, &names).filter(|_| below_root) {
+            // The marker itself stays, so that a restored directory is marked as before.
+            self.left_out.by_rules += names.len() as u64 - 1;
+            names.keep_only(marker.name.to_bytes());
+        }
+        if filter.has_ignore_file(&names) {
+            self.ignore_files(&handle, &names)?;
+        }
+        self.trail.push(handle, name, id);
+        self.frames.push(Frame { names, next: 0, path_len: self.path.len() });
+        Ok(())
+    }
+
+    /// Puts the ignore files of the directory being entered in force; what is wrong with them is a problem.
+    fn ignore_files(&mut self, handle: &Handle, names: &Names) -> Result<()> {
+        let base = if self.path.is_empty() { 0 } else { self.path.len() + 1 };
+        let here = self.real_path();
+        let place = Place { shown: OsStr::from_bytes(&here), depth: self.frames.len() + 1, base };
+        for (file, e) in self.source.filter.enter(&mut self.levels, handle, names, place) {
+            let item = [&here, &b"/"[..], file.to_bytes()].concat();
+            (self.each)(Step::Problem(Problem { item, during: "scan", message: e.to_string() }))?;
+        }
+        Ok(())
+    }
+
+    /// Hands over what stands at the current path.
+    fn found(&mut self, dir: Handle, name: CString, status: &Status) -> Result<()> {
+        if self.path.is_empty() {
+            return Ok(());
+        }
+        let kind = match metadata::kind(status, &dir, &name) {
+            Ok(kind) => kind,
+            Err(e) => return self.gone_or_problem("cannot read the link", &e),
+        };
+        let shared = status.links > 1 && kind != Kind::Directory;
+        let link = if shared { self.links.number(status.dev, status.inode) } else { 0 };
+        let size = if kind == Kind::File { status.size } else { 0 };
+        let meta = self.reader.metadata(status);
+        let path = self.path.clone();
+        let entry = Entry { path, kind, meta, flags: Flags::default(), link, content: Content::default() };
+        let stat = metadata::stat(status, self.source.options.started);
+        let opener = Opener { dir, name };
+        let found = Found { entry, stat, size, blocks: status.blocks, dev: status.dev, opener };
+        (self.each)(Step::Found(Box::new(found)))
+    }
+
+    /// What was removed since its directory was listed is no problem.
+    fn gone_or_problem(&mut self, what: &str, e: &io::Error) -> Result<()> {
+        if e.kind() == io::ErrorKind::NotFound {
+            self.left_out.vanished += 1;
+            return Ok(());
+        }
+        self.problem(what, e)
+    }
+
+    fn problem(&mut self, what: &str, e: &io::Error) -> Result<()> {
+        let item = self.real_path();
+        (self.each)(Step::Problem(Problem { item, during: "scan", message: Error::io(what, e).to_string() }))
+    }
+
+    /// Where the current path stands on this machine.
+    fn real_path(&self) -> Vec<u8> {
+        let mut out = self.root.as_os_str().as_bytes().to_vec();
+        if let Some(rest) = self.path.get(self.base..).filter(|rest| !rest.is_empty()) {
+            if !out.ends_with(b"/") {
+                out.push(b'/');
+            }
+            out.extend_from_slice(rest);
+        }
+        out
+    }
+}
