@@ -140,7 +140,8 @@ impl Backend for LocalBackend {
     fn create(&self, name: &FileName) -> Result<Box<dyn Pending>> {
         let path = self.path(name);
         let dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        let (file, temporary) = open_temporary(&dir, self.mode()).context(|| format!("cannot write {name}"))?;
+        let (file, temporary) =
+            open_temporary(&dir, self.mode()).context(|| format!("cannot write {name}"))?;
         Ok(Box::new(LocalFile { name: *name, path, dir, file, temporary }))
     }
 

@@ -1,0 +1,1 @@
+//! Ordered entries to stored groups and a root.

@@ -46,9 +46,9 @@ impl Groups {
             return 0..self.items.len();
         }
         let first = self.items.partition_point(|item| path_order(&item.first, path).is_le());
-        let end = self.items.partition_point(|item| {
-            path_order(&item.first, path).is_le() || is_below(&item.first, path)
-        });
+        let end = self
+            .items
+            .partition_point(|item| path_order(&item.first, path).is_le() || is_below(&item.first, path));
         first.saturating_sub(1)..end
     }
 }

@@ -74,7 +74,8 @@ impl FrameBuilder {
         if plain.len() >= OWN_BODY_BYTES {
             self.push_body(vec![chunk], plain)?;
         } else {
-            if self.solid.len() + plain.len() > self.level.body_bytes || self.solid_chunks.len() >= COUNT_MAX {
+            if self.solid.len() + plain.len() > self.level.body_bytes || self.solid_chunks.len() >= COUNT_MAX
+            {
                 self.finish_solid()?;
             }
             self.solid.extend_from_slice(plain);

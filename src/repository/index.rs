@@ -80,8 +80,10 @@ impl Index {
     ) -> Result<()> {
         let (mut infos, mut listed) = (Vec::new(), Vec::new());
         for batch in packs.chunks(64) {
-            let footers: Vec<_> =
-                batch.par_iter().map(|&(id, size)| (id, size, read_footer(backend, keyring, id, size))).collect();
+            let footers: Vec<_> = batch
+                .par_iter()
+                .map(|&(id, size)| (id, size, read_footer(backend, keyring, id, size)))
+                .collect();
             for (id, size, footer) in footers {
                 match footer {
                     Ok((footer, sort)) => {
@@ -109,9 +111,8 @@ impl Index {
     /// Adds a tier, on disk where that works.
     fn push_tier(&mut self, packs: Vec<PackInfo>, mut listed: Vec<Listed>, cache: Option<&Path>) {
         sort_unique(&mut listed);
-        let built = cache.and_then(|dir| {
-            Tier::build(dir, &packs, |put| listed.iter().try_for_each(|l| put(l))).ok()
-        });
+        let built =
+            cache.and_then(|dir| Tier::build(dir, &packs, |put| listed.iter().try_for_each(|l| put(l))).ok());
         self.tiers.push(built.unwrap_or_else(|| Tier::in_memory(packs, listed)));
     }
 

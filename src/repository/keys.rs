@@ -119,7 +119,10 @@ pub fn change_slots(
         let (number, mut slots) = read_slots(backend, repository)?;
         change(&mut slots)?;
         if slots.slots.is_empty() {
-            return Err(Error::new(ErrorKind::Refused, "this is the last key; without it nothing can be read"));
+            return Err(Error::new(
+                ErrorKind::Refused,
+                "this is the last key; without it nothing can be read",
+            ));
         }
         if slots.slots.len() > limit::KEY_SLOTS_MAX {
             let max = limit::KEY_SLOTS_MAX;

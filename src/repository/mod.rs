@@ -157,7 +157,10 @@ impl Located {
         let (master, slot) = match (self.config.encryption, password) {
             (Encryption::None, _) => (self.public_master()?, String::new()),
             (_, None) => {
-                return Err(Error::new(ErrorKind::WrongKey, "this repository is encrypted; give its password"));
+                return Err(Error::new(
+                    ErrorKind::WrongKey,
+                    "this repository is encrypted; give its password",
+                ));
             }
             (_, Some(password)) => {
                 let (_, slots) = keys::read_slots(self.backend.as_ref(), &self.id)?;
@@ -167,7 +170,9 @@ impl Located {
         };
         let keyring = Arc::new(Keyring::new(self.id, self.config.encryption, &master));
         if keyring.config_mac(&self.body) != self.mac {
-            return Err(Error::corrupt("the repository's config is not the one that was written with this key"));
+            return Err(Error::corrupt(
+                "the repository's config is not the one that was written with this key",
+            ));
         }
         if let Some(dir) = &cache
             && !slot.is_empty()

@@ -126,8 +126,7 @@ fn append(
         *slot = Some(pack);
     }
     if let Some(pack) = slot {
-        let entry =
-            FrameEntry { offset: pack.len as u32, len: frame.bytes.len() as u32, table: frame.table };
+        let entry = FrameEntry { offset: pack.len as u32, len: frame.bytes.len() as u32, table: frame.table };
         pack.write(&frame.bytes)?;
         pack.footer.frames.push(entry);
     }

@@ -230,13 +230,7 @@ impl Reader {
     }
 
     /// The bases' plain bytes, one after another.
-    fn history(
-        &self,
-        sort: ChunkSort,
-        bases: &[ChunkId],
-        len: u32,
-        budget: &mut Budget,
-    ) -> Result<Vec<u8>> {
+    fn history(&self, sort: ChunkSort, bases: &[ChunkId], len: u32, budget: &mut Budget) -> Result<Vec<u8>> {
         let deeper = budget.depth.checked_sub(1);
         budget.depth = deeper.ok_or_else(|| Error::corrupt("a history nested too deeply"))?;
         let mut history = Vec::with_capacity((len as usize).min(limit::PREFIX_BYTES_MAX));

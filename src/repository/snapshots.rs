@@ -175,12 +175,7 @@ pub fn damaged_notes(repository: &Repository) -> Result<Vec<(FileName, String)>>
 }
 
 /// The snapshot meant by an id prefix (4 or more hex digits), `latest`, `latest~N` or `@TIME`.
-pub fn resolve(
-    listing: &Listing,
-    text: &str,
-    filter: &SnapshotFilter,
-    now: Timestamp,
-) -> Result<Listed> {
+pub fn resolve(listing: &Listing, text: &str, filter: &SnapshotFilter, now: Timestamp) -> Result<Listed> {
     let matching = || listing.snapshots.iter().filter(|l| filter.matches(&l.record));
     let nothing = |what: String| Error::new(ErrorKind::NotFound, what);
     if let Some(back) = text.strip_prefix("latest") {
@@ -207,7 +202,9 @@ pub fn resolve(
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(one.clone()),
         (None, _) => {
-            if let Some((id, why)) = listing.damaged.iter().find(|(id, _)| id.to_string().starts_with(&prefix)) {
+            if let Some((id, why)) =
+                listing.damaged.iter().find(|(id, _)| id.to_string().starts_with(&prefix))
+            {
                 return Err(Error::corrupt(format!("snapshot {} cannot be read: {why}", id.short())));
             }
             Err(nothing(format!("no snapshot begins with `{text}`")))

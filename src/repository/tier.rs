@@ -7,7 +7,9 @@ use super::place::{Listed, PLACE_LEN, PackInfo, Place, decode_bases, encode_base
 use crate::crypto::ChunkSort;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::{CHUNK_ID_LEN, ChunkId, Name};
-use redb::{Database, Durability, ReadOnlyDatabase, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, Durability, ReadOnlyDatabase, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
+};
 use std::path::{Path, PathBuf};
 
 type IdKey = &'static [u8; CHUNK_ID_LEN];
@@ -25,7 +27,12 @@ pub struct Tier {
 
 enum Chunks {
     Memory(Vec<Listed>),
-    Disk { path: PathBuf, chunks: ReadOnlyTable<IdKey, &'static [u8; PLACE_LEN]>, bases: ReadOnlyTable<IdKey, &'static [u8]>, _db: ReadOnlyDatabase },
+    Disk {
+        path: PathBuf,
+        chunks: ReadOnlyTable<IdKey, &'static [u8; PLACE_LEN]>,
+        bases: ReadOnlyTable<IdKey, &'static [u8]>,
+        _db: ReadOnlyDatabase,
+    },
 }
 
 fn broken(e: impl std::fmt::Display) -> Error {
@@ -160,7 +167,7 @@ fn build_at(
         }
         let mut with_bases: Vec<(ChunkId, Vec<u8>)> = Vec::new();
         let mut chunks = write.open_table(CHUNKS).map_err(broken)?;
-        let mut cursor = chunks.upper_bound_mut(std::ops::Bound::Unbounded).map_err(broken)?;
+        let mut cursor = chunks.upper_bound_mut(std::ops::Bound::<IdKey>::Unbounded).map_err(broken)?;
         fill(&mut |listed| {
             if !listed.bases.is_empty() {
                 with_bases.push((listed.id, encode_bases(&listed.bases)));

@@ -1,0 +1,1 @@
+//! `run`: a source to a committed snapshot.
