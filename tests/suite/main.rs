@@ -1,1 +1,5 @@
 //! Every integration test, in one program: one link, one place to look.
+
+mod os;
+mod source;
+mod source_filter;
