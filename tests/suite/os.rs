@@ -221,9 +221,9 @@ fn paths_longer_than_the_kernel_takes_are_walked_in_pieces() {
     let (dir, name) = at.parent(long.as_bytes(), true).expect("made");
     beneath::create_dir(&dir, name).expect("mkdir");
     beneath::create_symlink(&dir, b"link", b"nowhere").expect("symlink");
-    beneath::rename(&dir, b"link", &at.root(), b"moved").expect("rename");
+    beneath::rename(&dir, b"link", at.root(), b"moved").expect("rename");
     assert!(root.join("moved").is_symlink());
-    beneath::link(&at.root(), b"moved", &dir, b"again").expect("link");
+    beneath::link(at.root(), b"moved", &dir, b"again").expect("link");
     assert_eq!(fs::symlink_metadata(root.join("moved")).expect("stat").nlink(), 2);
     let id = dir::status_of(at.dir(long.as_bytes()).expect("open")).expect("status").id();
     assert_eq!(dir::status_of(at.stepwise().dir(long.as_bytes()).expect("open")).expect("status").id(), id);
