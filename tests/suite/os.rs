@@ -91,8 +91,10 @@ fn metadata_comes_back_as_it_was_applied() {
     }
     assert_eq!(read_back(&at, "precious"), untouched, "nothing goes through a link");
     // Something else than recorded stands there: leave it alone.
+    let link = read_back(&at, "link");
     let problems = apply(&at, b"link", &meta(0o666, (1, 1), &[]), &Kind::File, &options);
     assert_eq!(problems.len(), 1);
+    assert_eq!(read_back(&at, "link"), link);
     assert_eq!(read_back(&at, "precious"), untouched);
     // Setuid only when asked for.
     apply(&at, b"file", &meta(0o6755, (1, 1), &[]), &Kind::File, &Options::default());
