@@ -28,4 +28,5 @@ pub mod source;
 pub mod manifest;
 
 // Floor 5: work
+pub mod backup;
 pub mod compare;
