@@ -13,7 +13,7 @@ use crate::source::filter::{Filter, FilterOptions};
 use crate::source::roots::Root;
 use crate::source::{FileSource, Found, Step, WalkOptions};
 use std::collections::HashSet;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::iter::Peekable;
 use std::os::unix::ffi::OsStrExt;
 
@@ -138,7 +138,7 @@ impl Live<'_> {
         let place = self.places.iter().find(|p| p.path.as_os_str().as_bytes() == missing.item);
         place.is_some_and(|p| match std::fs::symlink_metadata(&p.path) {
             Ok(_) => true,
-            Err(e) => e.kind() != std::io::ErrorKind::NotFound,
+            Err(e) => !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
         })
     }
 

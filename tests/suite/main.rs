@@ -1,6 +1,8 @@
 //! Every integration test, in one program: one link, one place to look.
 
 mod chunker;
+mod compare;
 mod os;
+mod shelf;
 mod source;
 mod source_filter;
