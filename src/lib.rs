@@ -30,3 +30,4 @@ pub mod manifest;
 // Floor 5: work
 pub mod backup;
 pub mod compare;
+pub mod copy;

@@ -2,6 +2,7 @@
 
 mod chunker;
 mod compare;
+mod compare_live;
 mod os;
 mod shelf;
 mod source;
