@@ -29,3 +29,5 @@ pub mod manifest;
 
 // Floor 5: work
 pub mod backup;
+pub mod compare;
+pub mod copy;

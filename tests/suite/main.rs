@@ -2,6 +2,9 @@
 
 mod backup;
 mod chunker;
+mod compare;
+mod compare_live;
 mod os;
+mod shelf;
 mod source;
 mod source_filter;
