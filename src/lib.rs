@@ -29,3 +29,6 @@ pub mod manifest;
 
 // Floor 5: work
 pub mod backup;
+pub mod check;
+pub mod repair;
+pub mod stats;

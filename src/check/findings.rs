@@ -67,12 +67,16 @@ impl<'a> Findings<'a> {
     /// A finding about a pack.
     pub fn add_pack(&self, kind: DamageKind, pack: PackId, detail: impl Into<String>) -> Finding {
         let number = self.add(kind, crate::format::FileName::Pack(pack).path(), detail);
+        self.concerns(number, pack);
+        number
+    }
+
+    pub fn concerns(&self, finding: Finding, pack: PackId) {
         let mut inner = self.inner();
-        let packs = &mut inner.damage[number].packs;
-        if packs.is_empty() {
+        let packs = &mut inner.damage[finding].packs;
+        if !packs.contains(&pack) {
             packs.push(pack);
         }
-        number
     }
 
     /// A chunk that is lost or cannot be had because of a finding.
@@ -140,6 +144,10 @@ impl<'a> Findings<'a> {
         let room = FILES_LISTED_MAX.saturating_sub(damage.files.len());
         let listed = paths.iter().take(room).map(|path| HurtFile { snapshot, path: path.clone() });
         damage.files.extend(listed);
+    }
+
+    pub fn kind(&self, finding: Finding) -> DamageKind {
+        self.inner().damage[finding].kind
     }
 
     /// Every chunk that cannot be had, with its finding; taken when nothing more is looked for.
