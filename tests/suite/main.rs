@@ -1,5 +1,6 @@
 //! Every integration test, in one program: one link, one place to look.
 
+mod check;
 mod chunker;
 mod os;
 mod source;
