@@ -8,6 +8,7 @@ use crate::crypto::ChunkSort;
 use crate::crypto::hash::{self, FileHash};
 use crate::error::Result;
 use crate::format::entry::{Content, Entry, Extent};
+use crate::format::group::encode_list;
 use crate::id::hex;
 use std::collections::HashMap;
 use std::sync::PoisonError;
@@ -23,8 +24,22 @@ impl Check<'_> {
         let salted = [whole.as_slice(), &self.options.now.secs.to_le_bytes()].concat();
         let share = self.options.verify_files_percent.clamp(0.0, 100.0) / 100.0;
         let chosen = (hash::short(&salted) as f64) < share * u64::MAX as f64 || share >= 1.0;
-        chosen && self.sampled.lock().unwrap_or_else(PoisonError::into_inner).insert(*whole)
+        chosen
+            && self
+                .sampled
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(assembly(&entry.content, whole))
     }
+}
+
+/// What is to be proved, by value: this hash for these pieces in this order.
+fn assembly(content: &Content, whole: &[u8; 32]) -> [u8; 32] {
+    let mut hash = FileHash::new();
+    hash.update(whole);
+    content.lists.iter().for_each(|id| hash.update(&id.0));
+    hash.update(&encode_list(&content.extents));
+    hash.finish()
 }
 
 /// Proves the sample; returns files and bytes.

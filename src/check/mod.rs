@@ -129,7 +129,7 @@ struct Check<'a> {
     depths: Depths,
     kept_depths: Depths,
     until: Option<Instant>,
-    /// Whole hashes of the files already chosen for the sample.
+    /// The assemblies already chosen for the sample.
     sampled: Mutex<HashSet<[u8; 32]>>,
     /// References to chunks that only packs about to be deleted hold.
     only_condemned: AtomicU64,
