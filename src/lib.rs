@@ -31,3 +31,6 @@ pub mod manifest;
 pub mod backup;
 pub mod compare;
 pub mod copy;
+pub mod check;
+pub mod repair;
+pub mod stats;

@@ -1,6 +1,7 @@
 //! Every integration test, in one program: one link, one place to look.
 
 mod backup;
+mod check;
 mod chunker;
 mod compare;
 mod compare_live;
