@@ -29,3 +29,4 @@ pub mod manifest;
 
 // Floor 5: work
 pub mod backup;
+pub mod restore;

@@ -27,7 +27,10 @@ use std::sync::atomic::Ordering;
 pub enum Input {
     Files(FileSource),
     /// One stream, stored as the file `path` (raw bytes, no leading slash).
-    Stream { source: StreamSource, path: Vec<u8> },
+    Stream {
+        source: StreamSource,
+        path: Vec<u8>,
+    },
 }
 
 /// Which earlier snapshot to compare with.
