@@ -25,7 +25,7 @@ use std::sync::atomic::Ordering;
 
 /// What to back up.
 pub enum Input {
-    Files(FileSource),
+    Files(Box<FileSource>),
     /// One stream, stored as the file `path` (raw bytes, no leading slash).
     Stream {
         source: StreamSource,
