@@ -34,3 +34,4 @@ pub mod copy;
 pub mod check;
 pub mod repair;
 pub mod stats;
+pub mod restore;

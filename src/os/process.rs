@@ -26,6 +26,11 @@ pub fn is_root() -> bool {
     geteuid().is_root()
 }
 
+/// The number of the user we act as.
+pub fn user_id() -> u32 {
+    geteuid().as_raw()
+}
+
 /// A name for this run of the machine: a lock from another boot cannot belong to a living process here.
 pub fn boot_id() -> Option<String> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
