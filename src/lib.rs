@@ -26,3 +26,6 @@ pub mod repository;
 // Floor 4: trees
 pub mod source;
 pub mod manifest;
+
+// Floor 5: work
+pub mod backup;

@@ -1,1 +1,175 @@
 //! `run`: a source to a committed snapshot.
+
+mod item;
+mod parent;
+mod perform;
+mod sink;
+mod stream;
+mod pipeline;
+mod record;
+
+use crate::backend::dry::DryBackend;
+use crate::clock::{Clock, Timestamp};
+use crate::compress::Level;
+use crate::error::Result;
+use crate::format::snapshot::{SessionInfo, Snapshot, Summary};
+use crate::id::SnapshotId;
+use crate::manifest::walk::Groups;
+use crate::progress::{Progress, Report};
+use crate::repository::writer::Writer;
+use crate::repository::{Repository, snapshots};
+use crate::source::FileSource;
+use crate::source::stream::StreamSource;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What to back up.
+pub enum Input {
+    Files(FileSource),
+    /// One stream, stored as the file `path` (raw bytes, no leading slash).
+    Stream { source: StreamSource, path: Vec<u8> },
+}
+
+/// Which earlier snapshot to compare with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParentChoice {
+    /// The newest of the same host and paths.
+    Auto,
+    /// None: read every file.
+    Nothing,
+    Given(SnapshotId),
+}
+
+/// How to back up and what to write down about it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub level: Level,
+    pub parent: ParentChoice,
+    pub host: String,
+    pub user: String,
+    pub tags: Vec<String>,
+    pub label: Option<String>,
+    /// Recorded in place of the clock's time.
+    pub time: Option<Timestamp>,
+    /// Exclude rules, for the record.
+    pub excludes: Vec<String>,
+    /// Unchanged files that are read all the same, in per cent.
+    pub reread_percent: f64,
+    /// Commit nothing when nothing that can be restored has changed.
+    pub skip_if_unchanged: bool,
+    /// Do everything except storing.
+    pub dry_run: bool,
+    /// Worker threads; 0 for as many as there are processors.
+    pub workers: usize,
+    /// Count files and bytes ahead of the backup, for a progress bar that knows its end.
+    pub scan: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            level: Level::AUTO,
+            parent: ParentChoice::Auto,
+            host: crate::os::process::host_name(),
+            user: crate::os::process::user_name(),
+            tags: Vec::new(),
+            label: None,
+            time: None,
+            excludes: Vec::new(),
+            reread_percent: 1.0,
+            skip_if_unchanged: false,
+            dry_run: false,
+            workers: 0,
+            scan: false,
+        }
+    }
+}
+
+/// How a backup ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// `None` for a dry run, or when nothing had changed and the caller wanted no snapshot then.
+    pub snapshot: Option<SnapshotId>,
+    pub parent: Option<SnapshotId>,
+    pub unchanged: bool,
+    pub dry_run: bool,
+    pub summary: Summary,
+    /// Files stored that may be inconsistent databases, as stored paths.
+    pub unverified: Vec<Vec<u8>>,
+    pub start: Timestamp,
+    pub end: Timestamp,
+    /// Entries left out by rules, of the repository itself, on other file systems, gone before they were seen.
+    pub left_out: crate::source::LeftOut,
+}
+
+/// The name and version written into records.
+pub const PROGRAM: &str = concat!("snapkeep ", env!("CARGO_PKG_VERSION"));
+
+/// Backs up `input` and commits a snapshot, unless an error ends it before: then nothing is committed, and what was
+/// stored is found again by the next run.
+pub fn run(
+    repository: &Arc<Repository>,
+    input: &Input,
+    options: &Options,
+    clock: &dyn Clock,
+    progress: &Progress,
+    report: &dyn Report,
+) -> Result<Outcome> {
+    let start = clock.now();
+    let repository = if options.dry_run {
+        let backend = DryBackend::new(Arc::clone(repository.backend()));
+        Arc::new(repository.with_backend(Arc::new(backend)))
+    } else {
+        Arc::clone(repository)
+    };
+    let session = SessionInfo {
+        host: options.host.clone(),
+        pid: std::process::id(),
+        boot_id: crate::os::process::boot_id().unwrap_or_default(),
+        started: start.rfc3339(),
+        program: PROGRAM.to_owned(),
+    };
+    let mut writer = Writer::open(&repository, options.level, &session)?;
+    let listing = snapshots::list(&repository)?;
+    let paths = record::paths(input);
+    let series = record::Series::find(&listing, options, &paths)?;
+    let parent = match &series.parent {
+        // A parent that cannot be read costs time, not the backup.
+        Some(parent) => Groups::load(&writer.reader, &parent.root).unwrap_or_default(),
+        None => Groups::default(),
+    };
+    let git = record::GitProbe::start(input);
+    let stored = match pipeline::store(&writer, input, parent, options, start, progress, report) {
+        Ok(stored) => stored,
+        // Packs under way are finished, for the next run to find; if that fails, it is the cause of the rest.
+        Err(e) => return Err(writer.flush().err().unwrap_or(e)),
+    };
+    let packed = writer.flush()?;
+    let end = clock.now();
+    let mut summary = stored.summary;
+    summary.data_blobs = writer.counters.content_chunks.load(Ordering::Relaxed);
+    summary.tree_blobs = writer.counters.manifest_chunks.load(Ordering::Relaxed);
+    summary.data_added = writer.counters.raw_bytes.load(Ordering::Relaxed);
+    summary.data_added_packed = packed.bytes;
+    let mut outcome = Outcome {
+        snapshot: None,
+        parent: series.parent.as_ref().map(|p| p.id),
+        unchanged: stored.built.unchanged,
+        dry_run: options.dry_run,
+        summary,
+        unverified: stored.unverified,
+        start,
+        end,
+        left_out: stored.left_out,
+    };
+    if options.dry_run || (options.skip_if_unchanged && stored.built.unchanged && summary.problems == 0) {
+        return Ok(outcome);
+    }
+    let session = writer.session;
+    let names = record::Names { session, root: stored.built.root, paths };
+    let snapshot: Snapshot = record::snapshot(names, options, &series, &outcome, git.finish());
+    // The last moment to stop: from here on the snapshot may exist.
+    progress.keep_going()?;
+    outcome.snapshot = Some(writer.commit(&snapshot, packed)?);
+    Ok(outcome)
+}

@@ -4,6 +4,8 @@
 //! whose shape lets a vector unit find the same cuts. `format-spec/7-chunking.md` has the algorithm, the reasons
 //! and the figures. This room knows nothing of hashing, keys, files or pages stored anywhere.
 
+mod simd;
+
 use crate::error::{Error, Result};
 
 /// Files up to this many bytes are one chunk and are never shown to a [`Chunker`].
@@ -132,6 +134,11 @@ impl Chunker {
     /// min. `data` must hold `class.max` bytes or all that is left of the stream, else the cut is not the stream's.
     /// Zero for empty `data` only.
     pub fn cut(&self, data: &[u8]) -> usize {
+        simd::cut(self, data).unwrap_or_else(|| self.cut_plainly(data))
+    }
+
+    /// The definition of [`Chunker::cut`], on any machine.
+    fn cut_plainly(&self, data: &[u8]) -> usize {
         let ChunkClass { min, avg, max } = self.class;
         let (_, length) = fastcdc::v2020::cut_gear(
             data,

@@ -220,6 +220,26 @@ impl Repository {
         self.cache.as_ref().map(|dir| dir.join("index"))
     }
 
+    /// The same repository by way of another backend, without a cache.
+    pub fn with_backend(&self, backend: Arc<dyn Backend>) -> Repository {
+        Repository {
+            backend,
+            keyring: Arc::clone(&self.keyring),
+            config: self.config.clone(),
+            master: self.master.clone(),
+            slot: self.slot.clone(),
+            cache: None,
+        }
+    }
+
+    /// How files of this repository are cut.
+    pub fn content_chunker(&self) -> Result<chunker::Chunker> {
+        let [min, avg, max] = self.config.content_chunks;
+        let class = chunker::ChunkClass { min, avg, max };
+        class.check()?;
+        Ok(chunker::Chunker::new(&chunker::Gear::new(&self.keyring.gear_bytes()), class))
+    }
+
     pub fn set_cache(&mut self, caches: Option<&Path>) {
         self.cache = caches.map(|dir| dir.join(self.id().to_string()));
     }

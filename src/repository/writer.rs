@@ -93,6 +93,10 @@ impl Writer {
         })
     }
 
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
     pub fn index(&self) -> &Index {
         self.reader.index()
     }
@@ -179,21 +183,25 @@ impl Lane<'_> {
     /// same place: what the new one is compressed against when it pays.
     pub fn put(&mut self, plain: &[u8], parents: &[ChunkId], policy: DeltaPolicy) -> Result<ChunkId> {
         let id = self.writer.reader.keyring().chunk_id(self.sort, plain);
-        self.put_named(id, plain, parents, policy)?;
+        if self.claim(&id)? {
+            self.store(id, plain, parents, policy)?;
+        }
         Ok(id)
     }
 
-    /// As `put`, for a caller that has computed the name.
-    pub fn put_named(
+    /// True for exactly one caller: it must `store` the chunk. False when the chunk is present or being stored.
+    pub fn claim(&self, id: &ChunkId) -> Result<bool> {
+        Ok(!self.writer.known(id)? && self.writer.claim(id))
+    }
+
+    /// Stores a claimed chunk.
+    pub fn store(
         &mut self,
         id: ChunkId,
         plain: &[u8],
         parents: &[ChunkId],
         policy: DeltaPolicy,
-    ) -> Result<bool> {
-        if self.writer.known(&id)? || !self.writer.claim(&id) {
-            return Ok(false);
-        }
+    ) -> Result<()> {
         let counters = &self.writer.counters;
         let chunks = match self.sort {
             ChunkSort::Content => &counters.content_chunks,
@@ -207,12 +215,11 @@ impl Lane<'_> {
             let (stored, frame) = self.builder.add_changed(id, plain, &history)?;
             self.send(frame)?;
             if stored {
-                return Ok(true);
+                return Ok(());
             }
         }
         let frame = self.builder.add(id, plain)?;
-        self.send(frame)?;
-        Ok(true)
+        self.send(frame)
     }
 
     fn send(&self, frame: Option<SealedFrame>) -> Result<()> {

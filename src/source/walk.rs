@@ -201,6 +201,7 @@ impl<'a> Walker<'a> {
 
     /// Records a directory and, unless a rule forbids it, makes it the one to go through next.
     fn directory(&mut self, dir: Handle, name: CString, status: Status) -> Result<()> {
+        // Asked before opening as well as after: a dead network mount is not to be touched more than needed.
         if self.is_elsewhere(&status) && !self.is_skipped(&status) {
             self.left_out.other_filesystems += 1;
             return self.found(dir, name, &status);

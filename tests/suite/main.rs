@@ -1,3 +1,6 @@
 //! Every integration test, in one program: one link, one place to look.
 
 mod chunker;
+mod os;
+mod source;
+mod source_filter;

@@ -1,0 +1,137 @@
+//! What is written down about a backup: its series, its paths, the state of a git work tree.
+
+use super::{Input, Options, Outcome, PROGRAM, ParentChoice};
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::snapshot::{GitState, Snapshot};
+use crate::id::{ChunkId, SnapshotId, hex};
+use crate::repository::snapshots::{Listed, Listing, encode_path};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// The snapshots of the same host and paths, as far as a new one must know them.
+pub struct Series {
+    pub parent: Option<Listed>,
+    sequence: u64,
+    order_time: i64,
+}
+
+/// The source paths as snapshot records hold them, sorted.
+pub fn paths(input: &Input) -> Vec<String> {
+    let shown = |stored: &[u8]| format!("/{}", encode_path(stored));
+    let mut paths: Vec<String> = match input {
+        Input::Files(source) => source.roots().map(|root| shown(&root.stored)).collect(),
+        Input::Stream { path, .. } => vec![shown(path)],
+    };
+    paths.sort();
+    paths
+}
+
+impl Series {
+    pub fn find(listing: &Listing, options: &Options, paths: &[String]) -> Result<Self> {
+        let same = |l: &&Listed| l.record.hostname == options.host && l.record.paths == paths;
+        let last = listing.snapshots.iter().rfind(same);
+        let parent = match &options.parent {
+            ParentChoice::Nothing => None,
+            ParentChoice::Auto => last.cloned(),
+            ParentChoice::Given(id) => {
+                let given = listing.snapshots.iter().find(|l| l.id == *id).cloned();
+                let missing = || Error::new(ErrorKind::NotFound, format!("there is no snapshot {id}"));
+                Some(given.ok_or_else(missing)?)
+            }
+        };
+        Ok(Series {
+            parent,
+            sequence: last.map_or(1, |l| l.record.sequence + 1),
+            order_time: last.map_or(i64::MIN, |l| l.record.order_time),
+        })
+    }
+}
+
+/// What only the finished backup knows.
+pub struct Names {
+    pub session: SnapshotId,
+    pub root: ChunkId,
+    pub paths: Vec<String>,
+}
+
+pub fn snapshot(
+    names: Names,
+    options: &Options,
+    series: &Series,
+    outcome: &Outcome,
+    git: Option<GitState>,
+) -> Snapshot {
+    let time: Timestamp = options.time.unwrap_or(outcome.start);
+    let order_time = match options.time {
+        Some(time) => time.secs,
+        // A clock that was set back must not make the newest snapshot look older than its parent.
+        None => time.secs.max(series.order_time.saturating_add(1)),
+    };
+    Snapshot {
+        id: names.session.to_string(),
+        root: hex(&names.root.0),
+        parent: outcome.parent.map(|p| p.to_string()),
+        time: time.rfc3339(),
+        order_time,
+        sequence: series.sequence,
+        hostname: options.host.clone(),
+        username: options.user.clone(),
+        paths: names.paths,
+        tags: options.tags.clone(),
+        label: options.label.clone(),
+        program_version: PROGRAM.to_owned(),
+        excludes: options.excludes.clone(),
+        summary: outcome.summary,
+        backup_start: outcome.start.rfc3339(),
+        backup_end: outcome.end.rfc3339(),
+        git,
+        origin: None,
+    }
+}
+
+/// Asks git, beside the backup, which commit the source is at and whether it has changes.
+pub struct GitProbe {
+    running: Option<(Child, Child)>,
+}
+
+impl GitProbe {
+    /// Only for a single source directory that is itself a work tree.
+    pub fn start(input: &Input) -> Self {
+        let mut roots = match input {
+            Input::Files(source) => source.roots().map(|r| r.path.clone()).collect::<Vec<PathBuf>>(),
+            Input::Stream { .. } => Vec::new(),
+        };
+        let running = match (roots.pop(), roots.is_empty()) {
+            (Some(root), true) if root.join(".git").exists() => {
+                let git = |arguments: &[&str]| {
+                    Command::new("git")
+                        // Never write into the source, not even git's own index.
+                        .env("GIT_OPTIONAL_LOCKS", "0")
+                        .env_remove("SNAPKEEP_PASSWORD")
+                        .arg("-C")
+                        .arg(&root)
+                        .args(arguments)
+                        .stdin(Stdio::null())
+                        .stdout(Stdio::piped())
+                        .stderr(Stdio::null())
+                        .spawn()
+                        .ok()
+                };
+                git(&["rev-parse", "HEAD"]).zip(git(&["status", "--porcelain", "--untracked-files=no"]))
+            }
+            _ => None,
+        };
+        GitProbe { running }
+    }
+
+    pub fn finish(self) -> Option<GitState> {
+        let (commit, status) = self.running?;
+        let (commit, status) = (commit.wait_with_output(), status.wait_with_output());
+        let (commit, status) = (commit.ok()?, status.ok()?);
+        let text = String::from_utf8(commit.stdout).ok()?;
+        let is_commit = commit.status.success() && text.trim().bytes().all(|b| b.is_ascii_hexdigit());
+        (is_commit && status.status.success() && !text.trim().is_empty())
+            .then(|| GitState { commit: text.trim().to_owned(), dirty: !status.stdout.is_empty() })
+    }
+}
