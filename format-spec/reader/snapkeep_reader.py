@@ -397,7 +397,9 @@ def check(repo):
                     pass
         except Damage as e:
             troubles.append("snapshot %s: %s" % (name, e))
-    print("%d packs, %d chunks, %d snapshots, %d troubles" % (len(repo.packs), chunks, len(snapshots), len(troubles)))
+    depths = [b.depth for frames in repo.packs.values() for f in frames for b in f.bodies if b.depth]
+    print("%d packs, %d chunks, %d bodies with a history (up to %d deep), %d snapshots, %d troubles" % (
+        len(repo.packs), chunks, len(depths), max(depths, default=0), len(snapshots), len(troubles)))
     return troubles
 
 

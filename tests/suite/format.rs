@@ -17,7 +17,7 @@ use snapkeep::format::key::{KdfCost, KeySlots};
 use snapkeep::format::pack::{Footer, FrameEntry, TRAILER_LEN, Trailer};
 use snapkeep::format::root::{Root, RootItem};
 use snapkeep::format::snapshot::{self, Note, SessionInfo, Snapshot};
-use snapkeep::format::{FileName, Folder, HEADER_LEN, decode_header, encode_header};
+use snapkeep::format::{FileName, Folder, decode_header, encode_header};
 use snapkeep::id::{ChunkId, Name, hex, unhex};
 use snapkeep::repository::reader::assemble_frame;
 use snapkeep::repository::snapshots::encode_path;
