@@ -5,6 +5,7 @@ mod check;
 mod chunker;
 mod compare;
 mod compare_live;
+mod format;
 mod os;
 mod shelf;
 mod source;
