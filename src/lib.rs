@@ -29,3 +29,10 @@ pub mod manifest;
 
 // Floor 5: work
 pub mod backup;
+pub mod archive;
+
+// Floor 7: settings
+pub mod settings;
+
+// Floor 8: door
+pub mod cli;
