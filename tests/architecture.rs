@@ -36,8 +36,10 @@ const HOMES: &[(&str, &[&str])] = &[
 ];
 
 /// Files that may hold unsafe code, with the reason.
-const UNSAFE: &[(&str, &str)] =
-    &[("chunker/simd.rs", "vector instructions; each is checked for at run time and compared with the plain scan")];
+const UNSAFE: &[(&str, &str)] = &[(
+    "chunker/simd.rs",
+    "vector instructions; each is checked for at run time and compared with the plain scan",
+)];
 
 /// Names no room may have: they collect what belongs elsewhere.
 const DRAWERS: &[&str] = &["util", "utils", "misc", "common", "helpers", "core", "types"];
@@ -47,7 +49,8 @@ fn source_dir() -> PathBuf {
 }
 
 fn files_below(dir: &Path, extension: &str, out: &mut Vec<PathBuf>) {
-    let mut entries: Vec<_> = fs::read_dir(dir).expect("readable").map(|e| e.expect("entry").path()).collect();
+    let mut entries: Vec<_> =
+        fs::read_dir(dir).expect("readable").map(|e| e.expect("entry").path()).collect();
     entries.sort();
     for path in entries {
         if path.is_dir() {

@@ -112,7 +112,7 @@ impl Index {
     fn push_tier(&mut self, packs: Vec<PackInfo>, mut listed: Vec<Listed>, cache: Option<&Path>) {
         sort_unique(&mut listed);
         let built =
-            cache.and_then(|dir| Tier::build(dir, &packs, |put| listed.iter().try_for_each(|l| put(l))).ok());
+            cache.and_then(|dir| Tier::build(dir, &packs, |put| listed.iter().try_for_each(put)).ok());
         self.tiers.push(built.unwrap_or_else(|| Tier::in_memory(packs, listed)));
     }
 
@@ -130,7 +130,7 @@ impl Index {
     /// Remembers the packs of a finished backup, so that the next one need not read their footers.
     pub fn remember(cache: &Path, packs: Vec<PackInfo>, mut listed: Vec<Listed>) -> Result<()> {
         sort_unique(&mut listed);
-        Tier::build(cache, &packs, |put| listed.iter().try_for_each(|l| put(l))).map(|_| ())
+        Tier::build(cache, &packs, |put| listed.iter().try_for_each(put)).map(|_| ())
     }
 
     /// Where a chunk lies: the copy with the shortest history.
@@ -188,7 +188,7 @@ impl Index {
 
     /// Chunks listed, copies counted.
     pub fn len(&self) -> Result<u64> {
-        self.tiers.iter().try_fold(0, |n, t| Ok(n + t.len()?))
+        self.tiers.iter().try_fold(0, |n, t| Ok(n + t.count()?))
     }
 
     pub fn is_empty(&self) -> bool {

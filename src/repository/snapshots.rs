@@ -111,9 +111,12 @@ fn read_note(repository: &Repository, name: &FileName) -> Result<Note> {
     snapshot::decode(&plain, "a note")
 }
 
+/// Notes by snapshot: sequence, the note's own name, the note.
+type Notes = HashMap<String, Vec<(u64, Name, Note)>>;
+
 /// All notes, by snapshot, in order. Damaged ones are findings of `check`, not of every listing.
-fn notes(repository: &Repository) -> Result<HashMap<String, Vec<(u64, Name, Note)>>> {
-    let mut notes: HashMap<String, Vec<(u64, Name, Note)>> = HashMap::new();
+fn notes(repository: &Repository) -> Result<Notes> {
+    let mut notes = Notes::new();
     for stat in repository.backend().list(Folder::Notes)? {
         match read_note(repository, &stat.name) {
             Ok(note) => {
