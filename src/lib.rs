@@ -29,6 +29,8 @@ pub mod manifest;
 
 // Floor 5: work
 pub mod backup;
+pub mod compare;
+pub mod copy;
 pub mod archive;
 
 // Floor 7: settings
