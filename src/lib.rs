@@ -35,3 +35,10 @@ pub mod check;
 pub mod repair;
 pub mod stats;
 pub mod restore;
+pub mod archive;
+
+// Floor 7: settings
+pub mod settings;
+
+// Floor 8: door
+pub mod cli;
