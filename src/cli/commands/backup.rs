@@ -73,7 +73,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         None => {
             let source = args.source.files(&args.exclude, repository_place(context).as_deref(), started)?;
             missing.extend_from_slice(source.missing_roots());
-            Input::Files(source)
+            Input::Files(Box::new(source))
         }
     };
     if let Input::Files(source) = &input
