@@ -11,6 +11,8 @@ pub const LOCKED: u8 = 11;
 pub const WRONG_KEY: u8 = 12;
 pub const DAMAGED: u8 = 20;
 pub const REFUSED: u8 = 23;
+/// A verification failed.
+pub const VALIDATION: u8 = 24;
 pub const INTERRUPTED: u8 = 130;
 
 /// What a command ends with: an exit code, or a failure to be told.

@@ -57,6 +57,13 @@ impl Message {
     }
 }
 
+impl Message {
+    /// As a part of another object.
+    pub fn value(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
 impl Serialize for Message {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.fields.len()))?;
@@ -141,7 +148,8 @@ impl<'a> SnapshotJson<'a> {
 /// One thing in a snapshot.
 #[derive(Serialize)]
 pub struct NodeJson {
-    message_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_type: Option<&'static str>,
     name: String,
     #[serde(rename = "type")]
     kind: &'static str,
@@ -172,6 +180,11 @@ fn is_zero(n: &u64) -> bool {
 }
 
 impl NodeJson {
+    /// As a part of another object.
+    pub fn found(entry: &Entry) -> Self {
+        NodeJson { message_type: None, ..NodeJson::new(entry) }
+    }
+
     pub fn new(entry: &Entry) -> Self {
         let mut path = vec![b'/'];
         path.extend_from_slice(&entry.path);
@@ -184,7 +197,7 @@ impl NodeJson {
             _ => None,
         };
         NodeJson {
-            message_type: "node",
+            message_type: Some("node"),
             name: String::from_utf8_lossy(entry.name()).into_owned(),
             kind: type_word(&entry.kind),
             path_b64: base64_if_needed(&path),

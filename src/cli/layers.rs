@@ -128,8 +128,14 @@ fn option(section: Option<&str>, arg: &Arg) -> Option<Known> {
         (None, _) => variables.push(format!("SNAPKEEP_{}", upper(&name))),
         (Some(section), _) => {
             variables.push(format!("SNAPKEEP_{}_{}", upper(section), upper(&name)));
+            if name == "from-repo" {
+                variables.push("SNAPKEEP_FROM_REPOSITORY".to_owned());
+            }
             // The same for every command that has them.
-            if matches!(name.as_str(), "host" | "new-password-file") {
+            if matches!(
+                name.as_str(),
+                "host" | "new-password-file" | "from-password-file" | "from-password-command"
+            ) {
                 variables.push(format!("SNAPKEEP_{}", upper(&name)));
             }
         }

@@ -11,6 +11,7 @@ mod options;
 mod output;
 mod password;
 mod sources;
+mod stop;
 mod table;
 mod terminal;
 
@@ -48,7 +49,17 @@ enum Word {
     #[command(visible_alias = "list")]
     Snapshots(c::snapshots::Args),
     Ls(c::ls::Args),
+    Find(c::find::Args),
+    Diff(Box<c::diff::Args>),
+    History(c::history::Args),
+    #[command(visible_alias = "extract")]
+    Restore(Box<c::restore::Args>),
     Dump(c::dump::Args),
+    Check(c::check::Args),
+    #[command(subcommand)]
+    Repair(c::repair::Word),
+    Stats(c::stats::Args),
+    Copy(c::copy::Args),
     Tag(c::tag::Args),
     #[command(subcommand)]
     Key(c::key::Word),
@@ -98,6 +109,14 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Backup(args) => c::backup::run(context, args),
         Word::Snapshots(args) => c::snapshots::run(context, args),
         Word::Ls(args) => c::ls::run(context, args),
+        Word::Find(args) => c::find::run(context, args),
+        Word::Diff(args) => c::diff::run(context, args),
+        Word::History(args) => c::history::run(context, args),
+        Word::Restore(args) => c::restore::run(context, args),
+        Word::Check(args) => c::check::run(context, args),
+        Word::Repair(word) => c::repair::run(context, word),
+        Word::Stats(args) => c::stats::run(context, args),
+        Word::Copy(args) => c::copy::run(context, args),
         Word::Dump(args) => c::dump::run(context, args),
         Word::Tag(args) => c::tag::run(context, args),
         Word::Key(word) => c::key::run(context, word),

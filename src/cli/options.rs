@@ -61,7 +61,8 @@ pub struct Global {
     pub compression: Level,
 }
 
-fn duration(text: &str) -> Result<Duration> {
+/// A span such as 90s, 10m or 1d12h.
+pub fn duration(text: &str) -> Result<Duration> {
     units::parse_duration(text)
 }
 
@@ -107,6 +108,22 @@ impl FilterArgs {
         }
         Ok(SnapshotFilter { hosts: self.host.clone(), tags: self.tag.iter().map(tags).collect(), paths })
     }
+}
+
+/// The snapshots that are named, or all that the filter lets through; oldest first.
+pub fn snapshots_named(
+    listing: &Listing,
+    names: &[String],
+    filter: &SnapshotFilter,
+    now: Timestamp,
+) -> Result<Vec<Listed>> {
+    let mut named = Vec::new();
+    for name in names {
+        named.push(resolve(listing, name, filter, now)?.id);
+    }
+    let wanted =
+        |s: &&Listed| if names.is_empty() { filter.matches(&s.record) } else { named.contains(&s.id) };
+    Ok(listing.snapshots.iter().filter(wanted).cloned().collect())
 }
 
 /// How one snapshot, or something in it, is named.

@@ -7,9 +7,10 @@ use crate::crypto::password::Password;
 use crate::settings::Origin;
 use crate::settings::secrets::{self, Source};
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const VARIABLE: &str = "SNAPKEEP_PASSWORD";
+const FROM_VARIABLE: &str = "SNAPKEEP_FROM_PASSWORD";
 const NEW_VARIABLE: &str = "SNAPKEEP_NEW_PASSWORD";
 
 /// The password that opens the repository.
@@ -19,6 +20,22 @@ pub fn existing(context: &Context) -> Result<Password, Failure> {
         None => {
             need_terminal("")?;
             ask("Password of the repository: ")
+        }
+    }
+}
+
+/// The password of a second repository, whose places are named by options of its own.
+pub fn other(context: &Context, file: Option<PathBuf>, command: Option<String>) -> Result<Password, Failure> {
+    match (file, command) {
+        (Some(_), Some(_)) => {
+            Err(Failure::usage("give either --from-password-file or --from-password-command"))
+        }
+        (Some(file), None) => read(context, &Source::File(file)),
+        (None, Some(command)) => read(context, &Source::Command(command)),
+        (None, None) if is_set(FROM_VARIABLE) => read(context, &Source::Variable(FROM_VARIABLE)),
+        (None, None) => {
+            need_terminal("from-")?;
+            ask("Password of the repository to copy from: ")
         }
     }
 }
@@ -80,8 +97,10 @@ fn need_terminal(new: &str) -> Result<(), Failure> {
     }
     let places = match new {
         "" => "set SNAPKEEP_PASSWORD, or give --password-file or --password-command",
+        "from-" => "set SNAPKEEP_FROM_PASSWORD, or give --from-password-file or --from-password-command",
         _ => "set SNAPKEEP_NEW_PASSWORD, or give --new-password-file",
     };
+    let new = if new == "from-" { "" } else { new };
     let what = format!("there is no {new}password and no terminal to ask for one; {places}");
     Err(Failure::new(WRONG_KEY, what))
 }

@@ -85,7 +85,11 @@ pub struct StreamArgs {
 
 impl ExcludeArgs {
     fn filter(&self) -> Result<Filter> {
-        Filter::new(&FilterOptions {
+        Filter::new(&self.options())
+    }
+
+    pub fn options(&self) -> FilterOptions {
+        FilterOptions {
             excludes: self.exclude.clone(),
             iexcludes: self.iexclude.clone(),
             exclude_files: self.exclude_file.clone(),
@@ -93,7 +97,7 @@ impl ExcludeArgs {
             exclude_if_present: self.exclude_if_present.clone(),
             exclude_larger_than: self.exclude_larger_than,
             git_ignore: self.git_ignore,
-        })
+        }
     }
 
     /// The patterns, for the record.

@@ -40,7 +40,8 @@ pub fn boot_id() -> Option<String> {
 }
 
 /// Variables that hold passwords; programs we start never see them.
-pub const SECRET_VARIABLES: [&str; 2] = ["SNAPKEEP_PASSWORD", "SNAPKEEP_NEW_PASSWORD"];
+pub const SECRET_VARIABLES: [&str; 3] =
+    ["SNAPKEEP_PASSWORD", "SNAPKEEP_NEW_PASSWORD", "SNAPKEEP_FROM_PASSWORD"];
 
 /// A program to start, with our environment but without our secrets.
 pub fn command(program: &OsStr) -> Command {

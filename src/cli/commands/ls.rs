@@ -61,7 +61,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         if context.output.json {
             paper.json(&NodeJson::new(&entry))?;
         } else {
-            print(&mut paper, &entry, args)?;
+            line(&mut paper, &entry, args.long, args.human_readable)?;
         }
     }
     paper.finish()?;
@@ -81,9 +81,10 @@ fn in_sight(path: &[u8], dir: &[u8]) -> bool {
     !rest.contains(&b'/')
 }
 
-fn print(paper: &mut Paper, entry: &Entry, args: &Args) -> Result<(), Failure> {
-    if args.long {
-        let size = match args.human_readable {
+/// One line for one thing.
+pub fn line(paper: &mut Paper, entry: &Entry, long: bool, human: bool) -> Result<(), Failure> {
+    if long {
+        let size = match human {
             true => format!("{:>10}", units::bytes(entry.content.size)),
             false => format!("{:>12}", entry.content.size),
         };
@@ -94,7 +95,7 @@ fn print(paper: &mut Paper, entry: &Entry, args: &Args) -> Result<(), Failure> {
         )?;
     }
     name(paper, b"/", &entry.path)?;
-    if let (true, Kind::Symlink(target)) = (args.long, &entry.kind) {
+    if let (true, Kind::Symlink(target)) = (long, &entry.kind) {
         name(paper, b" -> ", target)?;
     }
     paper.bytes(b"\n")
