@@ -23,7 +23,7 @@ fn backup(repository: &Arc<Repository>, root: &Path) -> Listed {
     let roots = vec![Root::stored_as(root, Path::new("/data")).expect("a root")];
     let filter = Filter::new(&FilterOptions::default()).expect("a filter");
     let walk = WalkOptions { started: SystemClock.now(), ..WalkOptions::default() };
-    let input = Input::Files(FileSource::new(roots, filter, walk).expect("a source"));
+    let input = Input::Files(Box::new(FileSource::new(roots, filter, walk).expect("a source")));
     let options = Options { host: "h".into(), ..Options::default() };
     let outcome =
         run(repository, &input, &options, &SystemClock, &Progress::new(), &Silent).expect("a backup");

@@ -3,6 +3,7 @@
 mod chunker;
 mod compare;
 mod compare_live;
+mod copy;
 mod os;
 mod shelf;
 mod source;
