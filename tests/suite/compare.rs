@@ -229,6 +229,10 @@ fn subtrees_are_compared_whatever_they_are_called() {
     assert_eq!(changes.iter().map(line).collect::<Vec<_>>(), expected);
     assert_eq!(stats.groups_skipped, 0);
 
+    // Two subtrees of one snapshot stand in one group and are not the same.
+    let (changes, _) = diff_at(&reader, (&b, "srv"), (&b, "srv/x"), WITH_METADATA).expect("a diff");
+    assert!(changes.len() > 3000, "{} changes", changes.len());
+
     // One file against another, and against a directory.
     let (changes, _) = diff_at(&reader, (&a, "aaa"), (&b, "zzz"), WITH_METADATA).expect("a diff");
     assert_eq!(changes.iter().map(line).collect::<Vec<_>>(), [("zzz".into(), "M", Some(6), Some(5))]);

@@ -6,6 +6,7 @@ mod chunker;
 mod compare;
 mod compare_live;
 mod format;
+mod copy;
 mod os;
 mod shelf;
 mod source;

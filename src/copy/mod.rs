@@ -3,23 +3,24 @@
 //! Cuts stay where they are, and a chunk that is stored against an older one here is stored against the same one
 //! there. What was copied before is found again by the origin that its record names.
 
+mod names;
+
 use crate::clock::Clock;
 use crate::compress::Level;
 use crate::crypto::ChunkSort;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::entry::{Entry, Extent, Stat, path_order};
-use crate::format::limit;
+use crate::format::entry::{Entry, Extent, Stat};
 use crate::format::snapshot::{SessionInfo, Snapshot};
 use crate::id::{ChunkId, SnapshotId, hex};
 use crate::manifest::build::{Builder, Built};
 use crate::manifest::content;
-use crate::manifest::walk::{Groups, Walk, read_group, read_stats};
+use crate::manifest::walk::{Groups, read_group, read_stats};
 use crate::progress::{Problem, Progress, Report};
 use crate::repository::Repository;
 use crate::repository::reader::Reader;
 use crate::repository::snapshots::{self, Listed};
 use crate::repository::writer::{DeltaPolicy, Lane, Writer};
-use std::cmp::Ordering;
+use names::Ids;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering as Memory};
@@ -150,23 +151,6 @@ enum Trouble {
 
 type Tried<T> = std::result::Result<T, Trouble>;
 
-/// Names here to names there. Some 60 bytes for each chunk that was met in this run.
-#[derive(Default)]
-struct Ids {
-    /// Of chunks that committed snapshots there use.
-    settled: HashMap<ChunkId, ChunkId>,
-    /// Of chunks that the snapshot being copied has stored.
-    fresh: HashMap<ChunkId, ChunkId>,
-    /// For a chunk that is not there: one that is, and resembles it enough to serve as history in its place.
-    stand_ins: HashMap<ChunkId, ChunkId>,
-}
-
-impl Ids {
-    fn get(&self, id: &ChunkId) -> Option<ChunkId> {
-        self.fresh.get(id).or_else(|| self.settled.get(id)).copied()
-    }
-}
-
 struct Copier<'a> {
     from: &'a Repository,
     to: &'a Arc<Repository>,
@@ -197,7 +181,9 @@ impl Copier<'_> {
         if let Some((here, there)) = &relative
             && self.learned.insert(there.id)
         {
-            self.learn(here, there, &writer.reader).map_err(Trouble::There)?;
+            self.ids
+                .learn((&self.reader, here), (&writer.reader, there), self.progress)
+                .map_err(Trouble::There)?;
         }
         let parent = relative.and_then(|(_, there)| Groups::load(&writer.reader, &there.root).ok());
         self.ids.fresh.clear();
@@ -400,7 +386,7 @@ impl Copier<'_> {
             let what = format!("chunk {id} has another length than its file says");
             return Err(Trouble::Here(Error::corrupt(what)));
         }
-        let bases = bases(&self.reader, id).map_err(Trouble::Here)?;
+        let bases = names::bases(&self.reader, id).map_err(Trouble::Here)?;
         let direct: Option<Vec<ChunkId>> = bases.iter().map(|base| self.ids.get(base)).collect();
         let missing: Vec<ChunkId> = bases.into_iter().filter(|b| self.ids.get(b).is_none()).collect();
         let there = match direct {
@@ -416,35 +402,6 @@ impl Copier<'_> {
             }
         };
         Ok(Stored { here: *id, there: there.map_err(Trouble::There)?, missing })
-    }
-
-    /// Takes the names of a snapshot's chunks from its copy, so that what both have need not be read again. Whatever
-    /// stands in the way costs time, not the copy.
-    fn learn(&mut self, here: &Listed, there: &Listed, reader: &Reader) -> Result<()> {
-        let (Ok(mut ours), Ok(mut theirs)) =
-            (Walk::new(&self.reader, &here.root, b""), Walk::new(reader, &there.root, b""))
-        else {
-            return Ok(());
-        };
-        let (mut a, mut b) = (ours.next(), theirs.next());
-        while let (Some(Ok(x)), Some(Ok(y))) = (&a, &b) {
-            self.progress.keep_going()?;
-            let order = path_order(&x.path, &y.path);
-            if order == Ordering::Equal
-                && let Some(pairs) = pairs(&self.reader, x, reader, y)
-            {
-                for (here, there) in pairs {
-                    learn_one(&mut self.ids, &self.reader, here, there);
-                }
-            }
-            if order.is_le() {
-                a = ours.next();
-            }
-            if order.is_ge() {
-                b = theirs.next();
-            }
-        }
-        Ok(())
     }
 }
 
@@ -465,12 +422,6 @@ struct Stored {
     missing: Vec<ChunkId>,
 }
 
-/// What the chunk is stored against.
-fn bases(reader: &Reader, id: &ChunkId) -> Result<Vec<ChunkId>> {
-    let index = reader.index();
-    index.find(id)?.map_or(Ok(Vec::new()), |found| index.bases(id, &found))
-}
-
 fn shallow(writer: &Writer, parents: &[ChunkId]) -> Result<bool> {
     for parent in parents {
         if writer.index().find(parent)?.is_some_and(|found| found.place.depth >= DEPTH_MAX) {
@@ -478,42 +429,4 @@ fn shallow(writer: &Writer, parents: &[ChunkId]) -> Result<bool> {
         }
     }
     Ok(true)
-}
-
-/// The chunks of one file here and of its copy there; `None` when they are not surely the same.
-fn pairs(here: &Reader, x: &Entry, there: &Reader, y: &Entry) -> Option<Vec<(ChunkId, ChunkId)>> {
-    let same = |e: &Entry| (e.content.size, e.content.hash, e.meta.mtime);
-    if !x.is_file() || !y.is_file() || same(x) != same(y) {
-        return None;
-    }
-    let (ours, theirs) =
-        (content::extents(here, &x.content).ok()?, content::extents(there, &y.content).ok()?);
-    let mut pairs = Vec::with_capacity(ours.len());
-    for (a, b) in ours.iter().zip(&theirs) {
-        match (a, b) {
-            (Extent::Hole { len: a }, Extent::Hole { len: b }) if a == b => {}
-            (Extent::Chunk { id: a, len, repeat }, Extent::Chunk { id: b, len: l, repeat: r })
-                if (len, repeat) == (l, r) =>
-            {
-                pairs.push((*a, *b));
-            }
-            _ => return None,
-        }
-    }
-    (ours.len() == theirs.len()).then_some(pairs)
-}
-
-/// A name, and a stand-in for every older version that the chunk here goes back to.
-fn learn_one(ids: &mut Ids, reader: &Reader, here: ChunkId, there: ChunkId) {
-    if ids.settled.insert(here, there).is_some() {
-        return;
-    }
-    let mut todo = vec![here];
-    for _ in 0..limit::DEPTH_MAX {
-        let Some(id) = todo.pop() else { return };
-        for base in bases(reader, &id).unwrap_or_default() {
-            ids.stand_ins.insert(base, there);
-            todo.push(base);
-        }
-    }
 }
