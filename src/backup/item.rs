@@ -128,11 +128,7 @@ impl FileReader<'_> {
     }
 
     /// A file of one chunk; its bytes are in the buffer.
-    fn whole(
-        &mut self,
-        old: &OldChunks,
-        take: &mut Take<'_>,
-    ) -> std::result::Result<ReadContent, Trouble> {
+    fn whole(&mut self, old: &OldChunks, take: &mut Take<'_>) -> std::result::Result<ReadContent, Trouble> {
         let size = self.buffer.len() as u64;
         let mut extents = Vec::new();
         if size > 0 {

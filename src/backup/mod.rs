@@ -25,9 +25,12 @@ use std::sync::atomic::Ordering;
 
 /// What to back up.
 pub enum Input {
-    Files(FileSource),
+    Files(Box<FileSource>),
     /// One stream, stored as the file `path` (raw bytes, no leading slash).
-    Stream { source: StreamSource, path: Vec<u8> },
+    Stream {
+        source: StreamSource,
+        path: Vec<u8>,
+    },
 }
 
 /// Which earlier snapshot to compare with.

@@ -71,9 +71,8 @@ impl<'w> Parent<'w> {
             (a, b) => a == b,
         };
         // Owner, mode and attributes move ctime, so equal ctimes speak for them too.
-        let same_stat = stat.is_some_and(|s| {
-            !s.racy && s.inode == found.stat.inode && s.ctime == found.stat.ctime
-        });
+        let same_stat =
+            stat.is_some_and(|s| !s.racy && s.inode == found.stat.inode && s.ctime == found.stat.ctime);
         if same_kind
             && same_stat
             && old.meta.mtime == new.meta.mtime

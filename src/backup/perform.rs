@@ -101,7 +101,10 @@ fn remark(shared: &Shared<'_>, entry: &Entry, silently_changed: bool) {
         );
     }
     if entry.flags.has(Flags::CHANGED) {
-        shared.problem(&entry.path, "it kept changing while it was read; stored as last read, marked as changed");
+        shared.problem(
+            &entry.path,
+            "it kept changing while it was read; stored as last read, marked as changed",
+        );
     }
     if entry.flags.has(Flags::UNVERIFIED) {
         shared.warning(

@@ -87,9 +87,7 @@ pub fn store(
     };
     let mut stored = match input {
         Input::Files(source) => store_files(&shared, source, parent, options, workers)?,
-        Input::Stream { source, path } => {
-            stream::store(&shared, source, path, parent, options, started)?
-        }
+        Input::Stream { source, path } => stream::store(&shared, source, path, parent, options, started)?,
     };
     stored.summary.problems = shared.problems.load(Ordering::Relaxed) as u64;
     stored.summary.unverified = stored.unverified.len() as u64;
@@ -292,4 +290,3 @@ pub fn store_run(lane: &mut Lane<'_>, run: Run) -> Result<()> {
     }
     Ok(())
 }
-

@@ -17,7 +17,7 @@ impl FileHash {
 
     /// `len` zero bytes, without having them.
     pub fn update_zeros(&mut self, mut len: u64) {
-        const ZEROS: [u8; 65_536] = [0; 65_536];
+        static ZEROS: [u8; 65_536] = [0; 65_536];
         while len > 0 {
             let n = len.min(ZEROS.len() as u64) as usize;
             self.0.update(&ZEROS[..n]);

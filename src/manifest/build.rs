@@ -118,15 +118,15 @@ impl<'w> Builder<'w> {
         let groups = |items: &[RootItem]| items.iter().map(|i| i.id).collect::<Vec<_>>();
         let unchanged = !items.is_empty() && groups(&items) == groups(&self.parent.items);
         let mut parents = std::mem::take(&mut self.parent.roots);
-        let (entries, bytes) =
-            items.iter().fold((0, 0), |(n, b), item| (n + item.entries, b + item.bytes));
+        let (entries, bytes) = items.iter().fold((0, 0), |(n, b), item| (n + item.entries, b + item.bytes));
         loop {
             let last = items.len() <= ROOT_ITEMS;
             let mut above = Vec::new();
             for part in items.chunks(ROOT_ITEMS) {
                 let root = Root { level, items: part.to_vec() };
                 // The parent's roots of the same level, in order; on any mismatch it merely compresses worse.
-                let base: Vec<ChunkId> = if last { parents.first().copied() } else { parents.pop() }.into_iter().collect();
+                let base: Vec<ChunkId> =
+                    if last { parents.first().copied() } else { parents.pop() }.into_iter().collect();
                 let id = self.lane.put(&root.encode(), &base, DeltaPolicy::MANIFEST)?;
                 above.push(RootItem {
                     first: part[0].first.clone(),

@@ -102,7 +102,7 @@ pub fn list_footer(footer: &Footer, pack: u32, out: &mut Vec<Listed>) {
 
 /// Sorts by id and keeps one copy of each chunk: the one with the shortest history.
 pub fn sort_unique(listed: &mut Vec<Listed>) {
-    listed.sort_unstable_by(|a, b| (a.id, a.place.depth).cmp(&(b.id, b.place.depth)));
+    listed.sort_unstable_by_key(|l| (l.id, l.place.depth));
     listed.dedup_by_key(|l| l.id);
 }
 

@@ -21,6 +21,9 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Option<Decompressor>> = const { RefCell::new(None) };
 }
 
+/// Supplies the plain bytes of some bases, so many in all, as one string.
+pub type GiveHistory<'a> = dyn FnMut(&[ChunkId], u32) -> Result<Vec<u8>> + 'a;
+
 /// An unsealed frame; bodies are expanded when first asked for.
 pub struct Frame {
     plain: Vec<u8>,
@@ -78,17 +81,18 @@ impl Frame {
         &self.table
     }
 
+    /// A body's bytes as they are stored.
+    pub fn stored(&self, number: usize) -> Option<&[u8]> {
+        self.stored.get(number).map(|range| &self.plain[range.clone()])
+    }
+
     /// Bytes it may come to occupy.
     fn weight(&self) -> usize {
         self.plain.len() + self.table.bodies.iter().map(Body::raw_len).sum::<usize>()
     }
 
     /// Expands body `number`; `history` supplies the prefix where one is needed.
-    pub fn expand(
-        &self,
-        number: usize,
-        history: &mut dyn FnMut(&[ChunkId], u32) -> Result<Vec<u8>>,
-    ) -> Result<Arc<Vec<u8>>> {
+    pub fn expand(&self, number: usize, history: &mut GiveHistory<'_>) -> Result<Arc<Vec<u8>>> {
         let (Some(body), Some(range)) = (self.table.bodies.get(number), self.stored.get(number)) else {
             return Err(Error::corrupt("a frame has fewer bodies than its pack's footer says"));
         };

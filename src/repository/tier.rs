@@ -27,12 +27,14 @@ pub struct Tier {
 
 enum Chunks {
     Memory(Vec<Listed>),
-    Disk {
-        path: PathBuf,
-        chunks: ReadOnlyTable<IdKey, &'static [u8; PLACE_LEN]>,
-        bases: ReadOnlyTable<IdKey, &'static [u8]>,
-        _db: ReadOnlyDatabase,
-    },
+    Disk(Box<Disk>),
+}
+
+struct Disk {
+    path: PathBuf,
+    chunks: ReadOnlyTable<IdKey, &'static [u8; PLACE_LEN]>,
+    bases: ReadOnlyTable<IdKey, &'static [u8]>,
+    _db: ReadOnlyDatabase,
 }
 
 fn broken(e: impl std::fmt::Display) -> Error {
@@ -63,7 +65,7 @@ impl Tier {
     pub fn path(&self) -> Option<&Path> {
         match &self.chunks {
             Chunks::Memory(_) => None,
-            Chunks::Disk { path, .. } => Some(path),
+            Chunks::Disk(disk) => Some(&disk.path),
         }
     }
 
@@ -73,8 +75,8 @@ impl Tier {
                 let found = listed.binary_search_by(|l| l.id.cmp(id)).ok();
                 Ok(found.map(|i| listed[i].place))
             }
-            Chunks::Disk { chunks, .. } => {
-                let found = chunks.get(&id.0).map_err(broken)?;
+            Chunks::Disk(disk) => {
+                let found = disk.chunks.get(&id.0).map_err(broken)?;
                 Ok(found.map(|guard| Place::decode(guard.value())))
             }
         }
@@ -87,8 +89,8 @@ impl Tier {
                 let found = listed.binary_search_by(|l| l.id.cmp(id)).ok();
                 Ok(found.map(|i| listed[i].bases.clone()).unwrap_or_default())
             }
-            Chunks::Disk { bases, .. } => {
-                let found = bases.get(&id.0).map_err(broken)?;
+            Chunks::Disk(disk) => {
+                let found = disk.bases.get(&id.0).map_err(broken)?;
                 Ok(found.map(|guard| decode_bases(guard.value())).unwrap_or_default())
             }
         }
@@ -98,8 +100,8 @@ impl Tier {
     pub fn for_each(&self, each: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()> {
         match &self.chunks {
             Chunks::Memory(listed) => listed.iter().try_for_each(|l| each(l.clone())),
-            Chunks::Disk { chunks, .. } => {
-                for item in chunks.iter().map_err(broken)? {
+            Chunks::Disk(disk) => {
+                for item in disk.chunks.iter().map_err(broken)? {
                     let (key, value) = item.map_err(broken)?;
                     let (id, place) = (ChunkId(*key.value()), Place::decode(value.value()));
                     let bases = if place.depth > 0 { self.bases(&id)? } else { Vec::new() };
@@ -111,10 +113,10 @@ impl Tier {
     }
 
     /// Chunks listed.
-    pub fn len(&self) -> Result<u64> {
+    pub fn count(&self) -> Result<u64> {
         match &self.chunks {
             Chunks::Memory(listed) => Ok(listed.len() as u64),
-            Chunks::Disk { chunks, .. } => redb::ReadableTableMetadata::len(chunks).map_err(broken),
+            Chunks::Disk(disk) => redb::ReadableTableMetadata::len(&disk.chunks).map_err(broken),
         }
     }
 
@@ -129,7 +131,8 @@ impl Tier {
         }
         let chunks = read.open_table(CHUNKS).map_err(broken)?;
         let bases = read.open_table(BASES).map_err(broken)?;
-        Ok(Tier { packs, chunks: Chunks::Disk { path: path.to_path_buf(), chunks, bases, _db: db } })
+        let disk = Disk { path: path.to_path_buf(), chunks, bases, _db: db };
+        Ok(Tier { packs, chunks: Chunks::Disk(Box::new(disk)) })
     }
 
     /// Writes a tier file under a random name in `dir` and opens it. `fill` gives the chunks in order of id.
