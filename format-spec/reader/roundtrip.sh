@@ -48,7 +48,7 @@ done
 for repo in encrypted plain; do
     reader "$repo" check > "$work/checked" || fail "the reader's check of $repo failed: $(cat "$work/checked")"
     cat "$work/checked"
-    if [ "$generations" -gt 9 ] && ! grep -q '([^)]* [2-9] deep)' "$work/checked"; then
+    if [ "$generations" -gt 9 ] && ! grep -Eq 'up to ([2-9]|[1-9][0-9]) deep' "$work/checked"; then
         fail "no chunk of $repo was stored against an older version of itself twice: this proves less than it should"
     fi
     reader "$repo" snapshots > "$work/list"
