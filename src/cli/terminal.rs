@@ -110,6 +110,8 @@ fn watch(progress: &Progress, done: &AtomicBool, signalled: &AtomicBool, output:
     }
     let mut last_status = started;
     while !done.load(Ordering::Relaxed) {
+        // Short work is done before there is anything to draw.
+        std::thread::park_timeout(TICK);
         if signalled.load(Ordering::Relaxed) && !progress.cancelled() {
             progress.cancel();
         }
@@ -122,7 +124,6 @@ fn watch(progress: &Progress, done: &AtomicBool, signalled: &AtomicBool, output:
             last_status = Instant::now();
             output.passing(&status(progress, elapsed));
         }
-        std::thread::park_timeout(TICK);
     }
     output.write_above(None);
     if let Some(bar) = bar {

@@ -3,6 +3,7 @@
 mod backup;
 mod check;
 mod chunker;
+mod cli;
 mod compare;
 mod compare_live;
 mod format;

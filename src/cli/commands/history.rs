@@ -18,7 +18,7 @@ use std::path::PathBuf;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The path, as it was backed up
-    #[arg(value_name = "PATH")]
+    #[arg(id = "of", value_name = "PATH")]
     path: PathBuf,
     #[command(flatten)]
     filter: FilterArgs,

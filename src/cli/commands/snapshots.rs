@@ -5,11 +5,11 @@ use crate::cli::failure::{DAMAGED, Failure, Outcome, usage};
 use crate::cli::groups::{Group, GroupBy, group};
 use crate::cli::json::SnapshotJson;
 use crate::cli::names::{decode_path, escape};
-use crate::cli::options::FilterArgs;
+use crate::cli::options::{FilterArgs, snapshots_named};
 use crate::cli::output::Paper;
 use crate::cli::table::{Column, Table};
 use crate::clock::Timestamp;
-use crate::repository::snapshots::{Listed, list, resolve};
+use crate::repository::snapshots::{Listed, list};
 use crate::units;
 
 /// List snapshots, oldest first
@@ -36,13 +36,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         context.output.warn(&format!("snapshot {} cannot be read: {why}", id.short()));
     }
     let code = if listing.damaged.is_empty() { 0 } else { DAMAGED };
-    let mut chosen = Vec::new();
-    for text in &args.snapshots {
-        chosen.push(resolve(&listing, text, &filter, context.now())?.id);
-    }
-    let named =
-        |s: &Listed| if chosen.is_empty() { filter.matches(&s.record) } else { chosen.contains(&s.id) };
-    listing.snapshots.retain(named);
+    listing.snapshots = snapshots_named(&listing, &args.snapshots, &filter, context.now())?;
     if let Some(latest) = args.latest {
         let by = args.group_by.unwrap_or(GroupBy::SERIES);
         let kept: Vec<_> = group(&listing.snapshots, by)
@@ -76,19 +70,17 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
 }
 
 fn print(context: &Context, paper: &mut Paper, snapshots: &[&Listed]) -> Result<(), Failure> {
-    let more = context.output.verbose > 0;
-    let mut columns = vec![Column::left("ID"), Column::left("Time"), Column::shrinking("Host")];
-    if more {
-        columns.extend([Column::shrinking("User"), Column::shrinking("Label")]);
-    }
-    columns.extend([Column::shrinking("Tags"), Column::shrinking("Paths")]);
-    if more {
-        columns.extend([Column::right("Files"), Column::right("Added")]);
-    }
-    columns.push(Column::right("Size"));
+    let columns = vec![
+        Column::left("ID"),
+        Column::left("Time"),
+        Column::shrinking("Host"),
+        Column::shrinking("Tags"),
+        Column::shrinking("Paths"),
+        Column::right("Size"),
+    ];
     let mut table = Table::new(columns);
     for listed in snapshots {
-        table.row(row(context, listed, more));
+        table.row(row(context, listed));
     }
     for line in table.lines(context.output.width(), context.output.colours()) {
         paper.line(&line)?;
@@ -96,25 +88,25 @@ fn print(context: &Context, paper: &mut Paper, snapshots: &[&Listed]) -> Result<
     paper.line(&units::counted(snapshots.len() as u64, "snapshot", "snapshots"))
 }
 
-fn row(context: &Context, listed: &Listed, more: bool) -> Vec<Vec<String>> {
+fn row(context: &Context, listed: &Listed) -> Vec<Vec<String>> {
     let record = &listed.record;
-    let one = |text: String| vec![text];
-    let name = |text: &str| vec![escape(text.as_bytes())];
+    let name = |text: &str| escape(text.as_bytes());
     let local = Timestamp::parse(&record.time, context.now()).map(Timestamp::local);
-    let mut cells = vec![
-        one(listed.id.short()),
-        one(local.unwrap_or_else(|_| escape(record.time.as_bytes()))),
-        name(&record.hostname),
-    ];
-    if more {
-        cells.extend([name(&record.username), name(record.label.as_deref().unwrap_or_default())]);
+    let mut host = vec![name(&record.hostname)];
+    let mut tags: Vec<String> = record.tags.iter().map(|tag| name(tag)).collect();
+    let mut size = vec![units::bytes(record.summary.total_bytes_processed)];
+    if context.output.verbose > 0 {
+        host.push(name(&record.username));
+        tags.extend(record.label.as_deref().map(|label| format!("\"{}\"", name(label))));
+        size.push(units::counted(record.summary.total_files_processed, "file", "files"));
+        size.push(format!("+{}", units::bytes(record.summary.data_added_packed)));
     }
-    cells.push(record.tags.iter().map(|tag| escape(tag.as_bytes())).collect());
-    cells.push(record.paths.iter().map(|path| escape(&decode_path(path))).collect());
-    if more {
-        cells.push(one(units::count(record.summary.total_files_processed)));
-        cells.push(one(units::bytes(record.summary.data_added_packed)));
-    }
-    cells.push(one(units::bytes(record.summary.total_bytes_processed)));
-    cells
+    vec![
+        vec![listed.id.short()],
+        vec![local.unwrap_or_else(|_| name(&record.time))],
+        host,
+        tags,
+        record.paths.iter().map(|path| escape(&decode_path(path))).collect(),
+        size,
+    ]
 }
