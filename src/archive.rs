@@ -16,7 +16,7 @@ const BLOCK: u64 = 512;
 const OCTAL_MAX: u64 = 0o77_777_777_777;
 /// The largest number in seven octal digits.
 const ID_MAX: u64 = 0o7_777_777;
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Writes everything at or below `below`; names lose `below` and the slash after it when `relative`.
 ///

@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-// What one thread allocates another often frees; this allocator does that without one lock for all, and gives
-// memory back.
+/// Gives memory back to other threads evenly; the usual one keeps what each thread once needed.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -27,10 +27,11 @@ pub struct Args {
 }
 
 pub fn run(context: &Context, args: &Args) -> Outcome {
-    if args.add.is_empty() && args.remove.is_empty() && args.set.is_empty() {
+    let differs = !args.add.is_empty() || !args.remove.is_empty();
+    if !differs && args.set.is_empty() {
         return Err(Failure::usage("nothing to change; give --add, --remove or --set"));
     }
-    if !args.set.is_empty() && !(args.add.is_empty() && args.remove.is_empty()) {
+    if differs && !args.set.is_empty() {
         return Err(Failure::usage("--set cannot be combined with --add or --remove"));
     }
     let filter = args.filter.filter().map_err(usage)?;
