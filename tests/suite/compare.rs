@@ -1,6 +1,7 @@
 //! Comparing, against the plainest model: two maps.
 
 use crate::shelf::{CUT, Random, Thing, Tree, commit, dir, edit, empty, file, link, random_tree};
+use snapkeep::backend::memory::MemoryBackend;
 use snapkeep::clock::Timestamp;
 use snapkeep::compare::blobs::{self, Blobs};
 use snapkeep::compare::diff::{self, DiffOptions, Side};
@@ -194,6 +195,12 @@ fn groups_of_one_name_are_not_read_and_others_are() {
     assert_eq!((stats.groups_skipped, stats.groups_read), (2, 2));
     assert_eq!(compare(0, 2).expect_err("the last groups differ").kind(), ErrorKind::Corrupt);
     assert_eq!(told[..2], [("m".into(), "M", Some(3), Some(3)), ("q".into(), "+", None, Some(3))]);
+
+    // A search looks at the groups that are there, and says that it could not look at the others.
+    let torn = Listed { root: roots[0], ..a };
+    let finds = find::run(&reader, &[torn], &["m".into()], &FindOptions::default(), &Progress::new());
+    let finds = finds.expect("searched");
+    assert_eq!((finds.snapshots[0].entries.len(), finds.damaged.len()), (1, 1));
 }
 
 #[test]
@@ -267,6 +274,15 @@ fn the_same_bytes_cut_otherwise_are_the_same() {
     assert!(!diff::same_content(&reader, &entry.content, &one).expect("compared"));
 }
 
+/// Flips a bit in the frame that holds the chunk.
+fn damage(backend: &MemoryBackend, reader: &Reader, id: &ChunkId) {
+    let found = reader.index().find(id).expect("index").expect("there");
+    let name = FileName::Pack(found.pack.id);
+    let mut bytes = backend.files()[&name].clone();
+    bytes[found.place.offset as usize + 60] ^= 1;
+    backend.overwrite(name, bytes);
+}
+
 #[test]
 fn history_tells_each_change_once_and_folds_the_rest() {
     let (backend, repository) = empty();
@@ -330,11 +346,7 @@ fn history_tells_each_change_once_and_folds_the_rest() {
     assert_eq!(versions[0].last_time, listed[2].record.time);
 
     // The snapshot with the grown file loses its manifest: the others are told all the same.
-    let root = reader.index().find(&listed[5].root).expect("index").expect("there");
-    let name = FileName::Pack(root.pack.id);
-    let mut bytes = backend.files()[&name].clone();
-    bytes[root.place.offset as usize + 60] ^= 1;
-    backend.overwrite(name, bytes);
+    damage(&backend, &reader, &listed[5].root);
     let reader = repository.reader().expect("a reader");
     let versions = history::run(&reader, &listed, b"home/f", &Progress::new()).expect("a history");
     assert!(matches!(versions[2].state, State::Unreadable(_)), "{versions:?}");
@@ -343,7 +355,7 @@ fn history_tells_each_change_once_and_folds_the_rest() {
 
 #[test]
 fn find_sees_what_a_plain_look_at_every_path_sees() {
-    let (_, repository) = empty();
+    let (backend, repository) = empty();
     let mut random = Random(11);
     let mut tree = random_tree(&mut random, 3000);
     tree.insert("home/d1/Notes.TXT".into(), file("n", 5000));
@@ -396,6 +408,13 @@ fn find_sees_what_a_plain_look_at_every_path_sees() {
     let odd = FindOptions { kinds: vec!["pipe".into()], ..all };
     let error = find::run(&reader, &listed, &[], &odd, &Progress::new()).expect_err("no such kind");
     assert_eq!(error.kind(), ErrorKind::Invalid);
+
+    damage(&backend, &reader, &listed[1].root);
+    let reader = repository.reader().expect("a reader");
+    let finds = find::run(&reader, &listed, &["e.3".to_owned()], &FindOptions::default(), &Progress::new());
+    let finds = finds.expect("the others are searched");
+    assert_eq!((finds.snapshots.len(), finds.snapshots[0].snapshot), (1, listed[0].id));
+    assert_eq!((finds.damaged.len(), finds.damaged[0].0), (1, listed[1].id));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Copies restore byte for byte, stay small, are recognised, and never name what is not there.
 
-use crate::shelf::{CUT, Random, Tree, commit, edit, empty, file, random_tree, repository, tree};
+use crate::shelf::{
+    CUT, Random, Tree, commit, commit_changed, edit, empty, file, random_tree, repository, tree,
+};
 use snapkeep::backend::memory::MemoryBackend;
 use snapkeep::clock::{FixedClock, Timestamp};
 use snapkeep::copy::{CopyOptions, CopyReport, run};
@@ -277,6 +279,22 @@ fn damage_costs_the_snapshots_that_have_it_and_no_others() {
     assert_eq!(to.backend().list(Folder::Sessions).expect("listed").len(), 0, "no session is left open");
     // A parent that did not arrive is not named.
     assert_eq!(listed(&to)[1].record.parent, None);
+}
+
+#[test]
+fn a_manifest_at_odds_with_its_chunks_is_not_copied() {
+    let (_, from) = empty();
+    let plain = Tree::from([("a".to_owned(), file("five.", 1))]);
+    let odd = commit_changed(&from, &plain, 100, None, &|entry| {
+        entry.content.size += 1;
+        let Some(Extent::Chunk { len, .. }) = entry.content.extents.first_mut() else { panic!("a chunk") };
+        *len += 1;
+    });
+    let good = commit(&from, &plain, 200, None);
+    let (_, to) = empty();
+    let report = try_copy(&from, &[odd.clone(), good], &to).expect("the other goes on");
+    assert_eq!((report.copied.len(), report.damaged[0].0), (1, odd.id));
+    assert_holds(&to, &[plain]);
 }
 
 #[test]

@@ -84,6 +84,17 @@ pub fn empty() -> (MemoryBackend, Arc<Repository>) {
 
 /// Commits `tree`; changed chunks are stored against the same place of `parent`.
 pub fn commit(repository: &Arc<Repository>, tree: &Tree, time: i64, parent: Option<&Listed>) -> Listed {
+    commit_changed(repository, tree, time, parent, &|_| {})
+}
+
+/// The same with a last change to each entry, for manifests that no backup would make.
+pub fn commit_changed(
+    repository: &Arc<Repository>,
+    tree: &Tree,
+    time: i64,
+    parent: Option<&Listed>,
+    change: &dyn Fn(&mut Entry),
+) -> Listed {
     let mut writer = Writer::open(repository, Level::FASTEST, &SessionInfo::default()).expect("a session");
     let mut old: BTreeMap<Vec<u8>, Vec<Extent>> = BTreeMap::new();
     let mut groups = Groups::default();
@@ -117,7 +128,8 @@ pub fn commit(repository: &Arc<Repository>, tree: &Tree, time: i64, parent: Opti
         let mtime = Timestamp { secs: thing.mtime, nanos: 5 };
         let meta = Metadata { mode: thing.mode, owner: Arc::clone(&owner), mtime, xattrs: None };
         let (path, kind) = (path.as_bytes().to_vec(), thing.kind.clone());
-        let entry = Entry { path, kind, meta, flags: Flags::default(), link: 0, content };
+        let mut entry = Entry { path, kind, meta, flags: Flags::default(), link: 0, content };
+        change(&mut entry);
         let stat = Stat { inode: thing.mtime as u64, ctime: mtime, racy: thing.mtime % 2 == 0 };
         builder.push(entry, stat).expect("pushed");
     }
@@ -201,6 +213,12 @@ pub fn edit(random: &mut Random, tree: &mut Tree, changes: usize, now: i64) {
                 if let Some(byte) = thing.bytes.first_mut() {
                     *byte ^= 1;
                 }
+            }
+            6 => {
+                // The same size at another time.
+                let thing = tree.get_mut(&path).expect("there");
+                thing.bytes.reverse();
+                thing.mtime = now;
             }
             _ => {
                 let thing = tree.get_mut(&path).expect("there");
