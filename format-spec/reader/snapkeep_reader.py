@@ -71,7 +71,7 @@ class Repository:
         for name, size in self.list("packs"):
             try:
                 self.add_pack(name, size)
-            except Damage as e:
+            except (Damage, Newer) as e:
                 self.troubles.append("pack %s: %s" % (name, e))
 
     def unlock(self, owner, password):
@@ -188,7 +188,7 @@ class Repository:
                 unhex(record.get("root"), ID, "a snapshot record")
                 field(record, "order_time", int, "record"), field(record, "sequence", int, "record")
                 found[name] = record
-            except Damage as e:
+            except (Damage, Newer) as e:
                 bad.append("snapshot %s: %s" % (name, e))
         for name, _ in self.list("notes"):
             try:
@@ -196,7 +196,7 @@ class Repository:
                 decode_header(data, "notes", name, self.keys.repository)
                 note = decode_json(self.keys.unseal(NOTE, data[HEADER:]), "a note")
                 notes.append((field(note, "sequence", int, "a note"), name, note))
-            except Damage as e:
+            except (Damage, Newer) as e:
                 bad.append("note %s: %s" % (name, e))
         for _, _, note in sorted(notes, key=lambda n: n[:2]):
             if note.get("note") == "tags" and note.get("snapshot") in found:
@@ -386,7 +386,7 @@ def check(repo):
             data = repo.read("condemned", name, most=64 * MI)
             decode_header(data, "condemned", name, repo.keys.repository)
             decode_condemned(repo.keys.unseal(CONDEMNED, data[HEADER:]))
-        except Damage as e:
+        except (Damage, Newer) as e:
             troubles.append("condemned list %s: %s" % (name, e))
     snapshots, bad = repo.snapshots()
     troubles += bad
