@@ -2,5 +2,7 @@
 
 mod chunker;
 mod os;
+mod restore;
+mod restore_target;
 mod source;
 mod source_filter;
