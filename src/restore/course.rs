@@ -173,7 +173,8 @@ impl<'a> Course<'a> {
                 course.look_around(&mut top, stands_for).context(|| "cannot list the target")?;
             }
         }
-        let meta = plan.base_meta.clone().filter(|_| top.made);
+        // A target that stands there is the user's own, unless it is to become what the snapshot holds.
+        let meta = plan.base_meta.clone().filter(|_| top.made || plan.options.delete);
         top.apply = meta.is_some();
         course.levels.push(Level { path: plan.base.clone(), wanted, meta, state: State::Ready(top) });
         Ok(course)

@@ -49,6 +49,7 @@ pub struct RestoreOptions {
     /// Stored path of what is wanted, without the leading slash; empty for everything.
     pub below: Vec<u8>,
     /// The contents of the directory `below` go straight into the target; a single file goes there by its name.
+    /// The directory's own metadata is applied to a target that has to be made, or with `delete`.
     pub strip: bool,
     /// Patterns as in `.gitignore`, on the stored path: only what matches, all below it and what leads there.
     pub includes: Vec<String>,
@@ -83,7 +84,7 @@ pub struct Plan {
     select: Select,
     /// Stored path of the directory that the target stands for.
     base: Vec<u8>,
-    /// Metadata for the target itself, should it have to be made.
+    /// Metadata for the target itself, for the cases in which it is given any.
     base_meta: Option<Metadata>,
     /// The directories that lead to `below`, for those that have to be made.
     above: Vec<(Vec<u8>, Metadata)>,

@@ -10,5 +10,7 @@ mod format;
 mod copy;
 mod os;
 mod shelf;
+mod restore;
+mod restore_target;
 mod source;
 mod source_filter;
