@@ -9,10 +9,9 @@ use snapkeep::error::ErrorKind;
 use snapkeep::format::codec::{Reader, put_signed, put_string, put_varint};
 use snapkeep::format::config::{Config, Encryption, decode_plain_record, encode_plain_record};
 use snapkeep::format::entry::{Content, Entry, Extent, Flags, Kind, Metadata, Owner, Stat};
+use snapkeep::format::extents::{decode_list, encode_list};
 use snapkeep::format::frame::{Body, ChunkInfo, Coding, FrameKind, FrameTable, Prefix};
-use snapkeep::format::group::{
-    GroupEncoder, decode_group, decode_list, decode_stats, encode_list, encode_stats,
-};
+use snapkeep::format::group::{GroupEncoder, decode_group, decode_stats, encode_stats};
 use snapkeep::format::key::{KdfCost, KeySlots};
 use snapkeep::format::pack::{Footer, FrameEntry, TRAILER_LEN, Trailer};
 use snapkeep::format::root::{Root, RootItem};
