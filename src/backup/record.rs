@@ -5,9 +5,10 @@ use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::{GitState, Snapshot};
 use crate::id::{ChunkId, SnapshotId, hex};
+use crate::os::process;
 use crate::repository::snapshots::{Listed, Listing, encode_path};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 /// The snapshots of the same host and paths, as far as a new one must know them.
 pub struct Series {
@@ -105,10 +106,9 @@ impl GitProbe {
         let running = match (roots.pop(), roots.is_empty()) {
             (Some(root), true) if root.join(".git").exists() => {
                 let git = |arguments: &[&str]| {
-                    Command::new("git")
+                    process::command("git".as_ref())
                         // Never write into the source, not even git's own index.
                         .env("GIT_OPTIONAL_LOCKS", "0")
-                        .env_remove("SNAPKEEP_PASSWORD")
                         .arg("-C")
                         .arg(&root)
                         .args(arguments)

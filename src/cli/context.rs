@@ -9,6 +9,8 @@ use crate::backend::local::LocalBackend;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::{Located, Repository, locate};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -102,21 +104,23 @@ pub fn located_at(root: &Path) -> std::result::Result<Located, Failure> {
 }
 
 /// The directory meant by a repository's URL; other places are refused by name.
-pub fn directory(text: &str) -> std::result::Result<PathBuf, Failure> {
-    let path = text.strip_prefix("file://").or_else(|| text.strip_prefix("local:")).unwrap_or(text);
-    let head = path.split('/').next().unwrap_or_default();
-    if let Some((scheme, _)) = head.split_once(':') {
+pub fn directory(text: &OsStr) -> std::result::Result<PathBuf, Failure> {
+    let bytes = text.as_bytes();
+    let local = bytes.strip_prefix(b"file://").or_else(|| bytes.strip_prefix(b"local:"));
+    let path = local.unwrap_or(bytes);
+    let head = path.split(|b| *b == b'/').next().unwrap_or_default();
+    if let Some(colon) = head.iter().position(|b| *b == b':') {
         let what = format!(
             "`{}:` repositories are not supported by this version, only directories; a directory whose name \
              holds a colon is written ./NAME",
-            super::names::escape(scheme.as_bytes())
+            super::names::escape(&head[..colon])
         );
         return Err(Failure::usage(what));
     }
     if path.is_empty() {
         return Err(Failure::usage("the repository's name is empty"));
     }
-    Ok(PathBuf::from(path))
+    Ok(PathBuf::from(OsStr::from_bytes(path)))
 }
 
 #[cfg(test)]
@@ -125,11 +129,11 @@ mod tests {
 
     #[test]
     fn only_directories_are_repositories() {
-        assert_eq!(directory("/srv/a:b").expect("a path"), Path::new("/srv/a:b"));
-        assert_eq!(directory("local:/srv").expect("a path"), Path::new("/srv"));
-        assert_eq!(directory("./a:b").expect("a path"), Path::new("./a:b"));
+        assert_eq!(directory(OsStr::new("/srv/a:b")).expect("a path"), Path::new("/srv/a:b"));
+        assert_eq!(directory(OsStr::new("local:/srv")).expect("a path"), Path::new("/srv"));
+        assert_eq!(directory(OsStr::new("./a:b")).expect("a path"), Path::new("./a:b"));
         for other in ["s3:host/bucket", "s3://bucket/x", "sftp:user:secret@host:/x", "host:/x"] {
-            let failure = directory(other).expect_err("refused");
+            let failure = directory(OsStr::new(other)).expect_err("refused");
             assert!(!failure.message.expect("told").contains("secret"));
         }
     }

@@ -19,7 +19,7 @@ use std::time::Duration;
 pub struct Global {
     /// The repository: a directory
     #[arg(short, long, global = true, value_name = "URL")]
-    pub repo: Option<String>,
+    pub repo: Option<OsString>,
     /// A file that holds the password
     #[arg(short, long, global = true, value_name = "FILE")]
     pub password_file: Option<PathBuf>,

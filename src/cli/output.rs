@@ -104,6 +104,14 @@ impl Output {
         paper.finish()
     }
 
+    /// The end of work that is done whether or not its story could be told.
+    pub fn told(&self, told: std::result::Result<(), Failure>, code: u8) -> u8 {
+        if let Err(Failure { message: Some(message), .. }) = told {
+            self.warn(&message);
+        }
+        code
+    }
+
     /// A line on standard error for those who asked for more.
     pub fn detail(&self, text: &str) {
         self.log("info", text);

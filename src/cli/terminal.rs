@@ -57,11 +57,21 @@ impl Watch {
         Show::chosen(context) != Show::Nothing
     }
 
+    /// For an operation whose only JSON is a last line: status objects come before it.
     pub fn start(context: &Context) -> Self {
+        Watch::showing(context, Show::chosen(context))
+    }
+
+    /// For an operation whose results are on standard output already.
+    pub fn beside_results(context: &Context) -> Self {
+        let show = Show::chosen(context);
+        Watch::showing(context, if show == Show::Status { Show::Nothing } else { show })
+    }
+
+    fn showing(context: &Context, show: Show) -> Self {
         let progress = Arc::new(Progress::new());
         let done = Arc::new(AtomicBool::new(false));
         let output = Arc::clone(&context.output);
-        let show = Show::chosen(context);
         let signalled = listen();
         let watched = (Arc::clone(&progress), Arc::clone(&done), Arc::clone(&output));
         let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(move || {
@@ -167,8 +177,10 @@ impl Look {
     }
 }
 
+/// The path being worked on, as people write it.
 fn current(progress: &Progress) -> Vec<u8> {
-    progress.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    let stored = progress.current.lock().unwrap_or_else(PoisonError::into_inner);
+    if stored.is_empty() { Vec::new() } else { [b"/", stored.as_slice()].concat() }
 }
 
 fn line(progress: &Progress, elapsed: Duration, width: usize) -> String {
@@ -186,8 +198,10 @@ fn line(progress: &Progress, elapsed: Duration, width: usize) -> String {
     parts.push(if look.bytes.1 > 0 { format!("{bytes}/{}", units::bytes(look.bytes.1)) } else { bytes });
     let speed = look.bytes.0 as f64 / elapsed.as_secs_f64().max(0.1);
     parts.push(format!("{}/s", units::bytes(speed as u64)));
-    if let Some(left) = look.left(elapsed) {
-        parts.push(format!("{} left", units::duration(left)));
+    match look.left(elapsed) {
+        Some(left) if left.is_zero() => parts.push("finishing".to_owned()),
+        Some(left) => parts.push(format!("{} left", units::duration(left))),
+        None => {}
     }
     if progress.cancelled() {
         parts.push("stopping".to_owned());

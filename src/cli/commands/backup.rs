@@ -93,14 +93,11 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     watch.finish();
     let done = done?;
     let problems = done.summary.problems + missing.len() as u64;
-    if context.output.json {
-        context.output.result(&summary(&done, problems))?;
-    } else {
-        for line in story(&done, &missing, problems) {
-            context.output.say(&line)?;
-        }
-    }
-    Ok(if problems > 0 { INCOMPLETE } else { 0 })
+    let told = match context.output.json {
+        true => context.output.result(&summary(&done, problems)),
+        false => context.output.say(&story(&done, &missing, problems).join("\n")),
+    };
+    Ok(context.output.told(told, if problems > 0 { INCOMPLETE } else { 0 }))
 }
 
 fn repository_place(context: &Context) -> Option<PathBuf> {
@@ -122,7 +119,8 @@ fn open(context: &Context, args: &Args) -> Result<Arc<Repository>, Failure> {
 fn options(context: &Context, args: &Args, repository: &Repository) -> Result<Options, Failure> {
     let now = context.now();
     let parent = match &args.parent {
-        _ if args.force => ParentChoice::Nothing,
+        Some(_) if args.force => return Err(Failure::usage("give either --parent or --force")),
+        None if args.force => ParentChoice::Nothing,
         Some(text) => {
             let listing = list(repository)?;
             ParentChoice::Given(resolve(&listing, text, &SnapshotFilter::default(), now)?.id)

@@ -59,16 +59,16 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let report = check(&repository, &options, &watch.progress, &watch.report);
     watch.finish();
     let report = report?;
-    if context.output.json {
-        context.output.result(&summary(&report))?;
-    } else {
-        text(context, &report)?;
-    }
-    Ok(match (report.damage.is_empty(), report.unchecked.is_empty()) {
+    let told = match context.output.json {
+        true => context.output.result(&summary(&report)),
+        false => text(context, &report),
+    };
+    let code = match (report.damage.is_empty(), report.unchecked.is_empty()) {
         (false, _) => DAMAGED,
         (true, false) => FAILED,
         (true, true) => 0,
-    })
+    };
+    Ok(context.output.told(told, code))
 }
 
 fn text(context: &Context, report: &CheckReport) -> Result<(), Failure> {

@@ -9,6 +9,7 @@ use crate::cli::terminal::Watch;
 use crate::copy::{CopyOptions, CopyReport, run as copy};
 use crate::repository::snapshots::list;
 use crate::units;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Copy snapshots from another repository into this one
@@ -21,7 +22,7 @@ pub struct Args {
     filter: FilterArgs,
     /// The repository to copy from
     #[arg(long, value_name = "URL")]
-    from_repo: Option<String>,
+    from_repo: Option<OsString>,
     /// A file that holds its password
     #[arg(long, value_name = "FILE")]
     from_password_file: Option<PathBuf>,
@@ -59,16 +60,12 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let done = copy(&from, &chosen, &to, &options, &context.clock, &watch.progress, &watch.report);
     watch.finish();
     let done = done?;
-    if context.output.json {
-        json(context, &done)?
-    } else {
-        text(context, &done)?
-    }
+    let told = if context.output.json { json(context, &done) } else { text(context, &done) };
     for (id, why) in &listing.damaged {
         context.output.warn(&format!("snapshot {} cannot be read: {why}", id.short()));
     }
     done.outcome()?;
-    Ok(if listing.damaged.is_empty() { 0 } else { DAMAGED })
+    Ok(context.output.told(told, if listing.damaged.is_empty() { 0 } else { DAMAGED }))
 }
 
 fn json(context: &Context, done: &CopyReport) -> Result<(), crate::cli::failure::Failure> {

@@ -62,7 +62,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let after = args.after.as_deref().map(target).transpose()?;
     let reader = repository.reader()?;
     let mut told = Told { paper: context.output.paper(), json: context.output.json, silent: 0 };
-    let mut watch = Watch::start(context);
+    let mut watch = Watch::beside_results(context);
     let stats = match &after {
         Some(after) => two(&reader, &before, after, args, &watch, &mut told),
         None => live(context, &reader, &before, args, &watch, &mut told),

@@ -64,7 +64,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         }
     };
     let mut out = Sink::open(args.target_file.as_ref(), file.is_none())?;
-    let mut watch = Watch::start(context);
+    let mut watch = Watch::beside_results(context);
     let root = &target.snapshot.root;
     let written = match file {
         Some(entry) => write_content(&reader, entry, &mut out),

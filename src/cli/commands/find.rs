@@ -74,7 +74,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let listing = list(&repository)?;
     let snapshots = snapshots_named(&listing, &args.snapshot, &filter, context.now())?;
     let reader = repository.reader()?;
-    let mut watch = Watch::start(context);
+    let mut watch = Watch::beside_results(context);
     if args.blob || args.pack {
         let blobs = match args.pack {
             true => Blobs::in_packs(&reader, &args.patterns)?,

@@ -31,7 +31,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let mut snapshots = list(&repository)?.snapshots;
     snapshots.retain(|s| filter.matches(&s.record));
     let reader = repository.reader()?;
-    let mut watch = Watch::start(context);
+    let mut watch = Watch::beside_results(context);
     let versions = history(&reader, &snapshots, &path, &watch.progress);
     watch.finish();
     let versions = versions?;

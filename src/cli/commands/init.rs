@@ -8,6 +8,7 @@ use crate::cli::password;
 use crate::os::process;
 use crate::repository::keys::SlotOwner;
 use crate::repository::{NewRepository, Repository, create};
+use std::ffi::OsString;
 use std::sync::Arc;
 
 /// Make a repository; encrypted unless told otherwise
@@ -21,7 +22,7 @@ pub struct Args {
     group_readable: bool,
     /// Cut files as the repository at URL does, so that copies between the two take no more room
     #[arg(long, value_name = "URL")]
-    copy_chunker_from: Option<String>,
+    copy_chunker_from: Option<OsString>,
 }
 
 pub fn run(context: &Context, args: &Args) -> Outcome {

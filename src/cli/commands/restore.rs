@@ -92,20 +92,19 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     watch.finish();
     let done = done?;
     let seconds = begun.elapsed();
-    if context.output.json {
-        context.output.result(&summary(&done).with("seconds_elapsed", seconds.as_secs_f64()))?;
+    let told = if context.output.json {
+        context.output.result(&summary(&done).with("seconds_elapsed", seconds.as_secs_f64()))
     } else {
-        let snapshot = from.snapshot.id.short();
-        for line in story(&done, args) {
-            context.output.say(&line.replace("{snapshot}", &snapshot))?;
-        }
-        context.output.say(&format!("  took: {}", units::duration(seconds)))?;
-    }
-    Ok(match (done.verify_failed, done.problems) {
+        let mut lines = story(&from.snapshot.id.short(), &done, args);
+        lines.push(format!("  took: {}", units::duration(seconds)));
+        context.output.say(&lines.join("\n"))
+    };
+    let code = match (done.verify_failed, done.problems) {
         (0, 0) => 0,
         (0, _) => FAILED,
         _ => VALIDATION,
-    })
+    };
+    Ok(context.output.told(told, code))
 }
 
 fn options(args: &Args, path: Option<Vec<u8>>) -> RestoreOptions {
@@ -206,10 +205,10 @@ fn summary(done: &Summary) -> Message {
         .with("problems", done.problems)
 }
 
-fn story(done: &Summary, args: &Args) -> Vec<String> {
+fn story(snapshot: &str, done: &Summary, args: &Args) -> Vec<String> {
     let files = units::counted(done.files_restored, "file", "files");
     let mut lines =
-        vec![format!("snapshot {{snapshot}} restored: {files}, {}", units::bytes(done.bytes_restored))];
+        vec![format!("snapshot {snapshot} restored: {files}, {}", units::bytes(done.bytes_restored))];
     if done.files_skipped > 0 {
         let count = units::counted(done.files_skipped, "file", "files");
         lines.push(format!("  left alone: {count}, {}", units::bytes(done.bytes_skipped)));

@@ -26,7 +26,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let filter = args.filter.filter().map_err(usage)?;
     let repository = context.open()?;
     let chosen = snapshots_named(&list(&repository)?, &args.snapshots, &filter, context.now())?;
-    let mut watch = Watch::start(context);
+    let mut watch = Watch::beside_results(context);
     let stats = count(&repository, &chosen, args.mode, &watch.progress);
     watch.finish();
     let stats = stats?;
