@@ -13,8 +13,8 @@ import subprocess
 import sys
 
 ROOT = os.geteuid() == 0
-NAMES = [b"plain", b"with space", "käse".encode(), b"not-utf8-\xff\xfe", b"100%", b"%41", b"new\nline", b"tab\there", b"-rf", b"...",
-         b"back\\slash", b"'\"quote", b"a", b"a.b", b"a-b", "日本語".encode(), b"\x01control", b"n" * 255]
+NAMES = [b"plain", b"with space", "käse".encode(), b"not-utf8-\xff\xfe", b"100%", b"%41", b"new\nline", b"tab\there",
+         b"-rf", b"...", b"back\\slash", b"'\"quote", b"a", b"a.b", b"a-b", "日本語".encode(), b"\x01control", b"n" * 255]
 
 
 def write(path, data, mode=0o644):
@@ -40,7 +40,8 @@ def make(tree):
     os.chdir(tree)
     for n, name in enumerate(NAMES):
         os.mkdir(b"d-" + name[:250])
-        write(os.path.join(b"d-" + name[:250], name), text(rng, n * 40), [0o644, 0o600, 0o755, 0o444, 0o000 if ROOT else 0o400][n % 5])
+        mode = [0o644, 0o600, 0o755, 0o444, 0o000 if ROOT else 0o400][n % 5]
+        write(os.path.join(b"d-" + name[:250], name), text(rng, n * 40), mode)
     write(b"empty", b"")
     write(b"one-byte", b"x")
     write(b"setuid", b"#!/bin/sh\n", 0o4755)
@@ -53,6 +54,10 @@ def make(tree):
         f.seek(50_000_000)
         f.write(rng.randbytes(200_000))
         f.truncate(80_000_000)
+    with open(b"comb", "wb") as f:  # more pieces than fit into an entry
+        for n in range(520):
+            f.seek(n * 3 * 65536)
+            f.write(b"tooth %d" % (n % 7))
     with open(b"only-a-hole", "wb") as f:
         f.truncate(10_000_000)
     os.mkdir(b"many", 0o2775)
@@ -93,9 +98,11 @@ def database(generation):
     db = sqlite3.connect("rows.sqlite")
     if generation == 0:
         db.execute("create table rows (id integer primary key, text text, number real)")
-        db.executemany("insert into rows values (?,?,?)", ((n, text(rng, 6).decode(), rng.random()) for n in range(20000)))
+        rows = ((n, text(rng, 6).decode(), rng.random()) for n in range(20000))
+        db.executemany("insert into rows values (?,?,?)", rows)
     for _ in range(100):
-        db.execute("update rows set text=?, number=? where id=?", (text(rng, 6).decode(), rng.random(), rng.randrange(20000)))
+        row = (text(rng, 6).decode(), rng.random(), rng.randrange(20000))
+        db.execute("update rows set text=?, number=? where id=?", row)
     db.commit()
     db.close()
 

@@ -438,13 +438,11 @@ fn packs() {
         assert_eq!(Footer::decode(&plain).expect("a footer"), footer);
         assert_eq!(footer.end(), trailer.footer_offset);
 
-        let salts: Vec<[u8; 16]> = list(d, "salts")
-            .map(|s| unhex(s.as_str().expect("text")).expect("hex").try_into().expect("16"))
-            .collect();
+        let raw = |s: &Value| unhex(s.as_str().expect("text")).expect("hex");
+        let salts: Vec<[u8; 16]> = list(d, "salts").map(|s| raw(s).try_into().expect("16")).collect();
         let mut again = encode_header(&name, ring.repository()).to_vec();
         for ((frame, f), salt) in footer.frames.iter().zip(list(d, "frames")).zip(&salts) {
-            let bodies: Vec<u8> =
-                list(f, "stored").flat_map(|s| unhex(s.as_str().expect("text")).expect("hex")).collect();
+            let bodies: Vec<u8> = list(f, "stored").flat_map(raw).collect();
             again.extend(
                 ring.seal(FrameKind::Data, &assemble_frame(&frame.table, &bodies), salt).expect("seals"),
             );
