@@ -319,7 +319,7 @@ fn a_tree_with_one_of_everything_comes_back() {
     let shelf = Shelf::new();
     let snapshot = shelf.backup(&source);
     let target = root.join("a/b/target");
-    let options = RestoreOptions { verify: true, ..below(&source) };
+    let options = RestoreOptions { verify: true, special_bits: Some(true), ..below(&source) };
     let summary = shelf.restore_well(&snapshot, &target, &options);
     assert_same(&source, &target);
     let plain = see(&source).iter().filter(|(_, s)| s.mode & 0o170_000 == 0o100_000).count() as u64;
@@ -330,7 +330,8 @@ fn a_tree_with_one_of_everything_comes_back() {
     assert!(blocks(target.join("holes")) * 512 < 1 << 20, "holes are holes");
     assert!(blocks(target.join("zeros")) * 512 >= 3_000_000 - 4096, "data stays data");
     let whole = root.join("whole");
-    shelf.restore_well(&snapshot, &whole, &RestoreOptions { sparse: true, ..RestoreOptions::default() });
+    let sparse = RestoreOptions { sparse: true, special_bits: Some(true), ..RestoreOptions::default() };
+    shelf.restore_well(&snapshot, &whole, &sparse);
     let there = whole.join(source.strip_prefix("/").expect("absolute"));
     assert_same(&source, &there);
     assert!(blocks(there.join("zeros")) * 512 < 100_000, "--sparse makes holes of zeros");
