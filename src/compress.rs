@@ -138,6 +138,18 @@ impl Decompressor {
         let n = self.context.decompress(&mut out[..], stored).map_err(failed)?;
         exact(out, n)
     }
+
+    /// As `decompress`, into memory used before.
+    pub fn decompress_into(&mut self, stored: &[u8], raw_len: usize, out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        out.reserve_exact(raw_len);
+        let n = self.context.decompress(out, stored).map_err(failed)?;
+        if n == raw_len {
+            Ok(())
+        } else {
+            Err(Error::corrupt(format!("a body of {raw_len} bytes expands to {n}")))
+        }
+    }
 }
 
 /// Exactly `raw_len` bytes from one zstd frame that was made with `prefix`.

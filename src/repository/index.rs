@@ -70,6 +70,13 @@ impl Index {
         Ok(index)
     }
 
+    /// From the footers of exactly these packs, whatever condemned lists and caches say: for `check`.
+    pub fn of_packs(backend: &dyn Backend, keyring: &Keyring, packs: &[(PackId, u64)]) -> Result<Self> {
+        let mut index = Index::default();
+        index.add_packs(backend, keyring, packs, None)?;
+        Ok(index)
+    }
+
     /// Reads footers and appends tiers for them; packs with unreadable footers are set aside.
     fn add_packs(
         &mut self,
@@ -92,7 +99,8 @@ impl Index {
                     }
                     // Gone between listing and reading: as if never listed.
                     Err(e) if e.kind() == ErrorKind::NotFound => {}
-                    Err(e) if e.kind() == ErrorKind::Corrupt => {
+                    // One damaged version number must not take every other pack away.
+                    Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
                         self.unreadable.push((id, e.message().to_owned()));
                     }
                     Err(e) => return Err(e),
@@ -211,20 +219,24 @@ impl Index {
 fn condemned(backend: &dyn Backend, keyring: &Keyring) -> Result<HashSet<PackId>> {
     let mut packs = HashSet::new();
     for stat in backend.list(Folder::Condemned)? {
-        let bytes = match backend.read(&stat.name, limit::SEGMENT_BYTES_MAX) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == ErrorKind::NotFound => continue,
+        match read_condemned(backend, keyring, &stat.name) {
+            Ok(list) => packs.extend(list),
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(e),
-        };
-        decode_header(&bytes, &stat.name, Some(keyring.repository()))?;
-        let plain = keyring.unseal(FrameKind::Condemned, &bytes[HEADER_LEN..])?;
-        let mut r = Reader::new(&plain, "a condemned list");
-        let count = r.count(crate::id::NAME_LEN)?;
-        for _ in 0..count {
-            packs.insert(r.name()?);
         }
-        r.end()?;
     }
+    Ok(packs)
+}
+
+/// The packs one condemned list names.
+pub fn read_condemned(backend: &dyn Backend, keyring: &Keyring, name: &FileName) -> Result<Vec<PackId>> {
+    let bytes = backend.read(name, limit::SEGMENT_BYTES_MAX)?;
+    decode_header(&bytes, name, Some(keyring.repository()))?;
+    let plain = keyring.unseal(FrameKind::Condemned, &bytes[HEADER_LEN..]).map_err(|e| e.context(name))?;
+    let mut r = Reader::new(&plain, "a condemned list");
+    let count = r.count(crate::id::NAME_LEN)?;
+    let packs = (0..count).map(|_| r.name()).collect::<Result<Vec<PackId>>>()?;
+    r.end()?;
     Ok(packs)
 }
 

@@ -81,6 +81,11 @@ impl Frame {
         &self.table
     }
 
+    /// A body's bytes as they are stored.
+    pub fn stored(&self, number: usize) -> Option<&[u8]> {
+        self.stored.get(number).map(|range| &self.plain[range.clone()])
+    }
+
     /// Bytes it may come to occupy.
     fn weight(&self) -> usize {
         self.plain.len() + self.table.bodies.iter().map(Body::raw_len).sum::<usize>()

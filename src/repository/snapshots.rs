@@ -90,7 +90,9 @@ pub fn list(repository: &Repository) -> Result<Listing> {
             Ok(listed) => listing.snapshots.push(listed),
             // Forgotten between listing and reading.
             Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) if e.kind() == ErrorKind::Corrupt => listing.damaged.push((id, e.message().to_owned())),
+            Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
+                listing.damaged.push((id, e.message().to_owned()));
+            }
             Err(e) => return Err(e),
         }
     }
@@ -103,7 +105,8 @@ pub fn list(repository: &Repository) -> Result<Listing> {
     Ok(listing)
 }
 
-fn read_note(repository: &Repository, name: &FileName) -> Result<Note> {
+/// Reads a note's file.
+pub fn read_note(repository: &Repository, name: &FileName) -> Result<Note> {
     let bytes = repository.backend().read(name, limit::RECORD_BYTES_MAX)?;
     let keyring = repository.keyring();
     decode_header(&bytes, name, Some(keyring.repository()))?;
@@ -123,7 +126,9 @@ fn notes(repository: &Repository) -> Result<Notes> {
                 let entry = (note.sequence, stat.name.header_name(), note.clone());
                 notes.entry(note.snapshot).or_default().push(entry);
             }
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {}
+            // Written by a later version: not understood, like a kind of note that is not known.
+            Err(e)
+                if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::Unsupported) => {}
             Err(e) => return Err(e),
         }
     }

@@ -1,7 +1,15 @@
 //! Every integration test, in one program: one link, one place to look.
 
+mod backup;
+mod check;
 mod chunker;
+mod cli;
+mod compare;
+mod compare_live;
+mod format;
+mod copy;
 mod os;
+mod shelf;
 mod restore;
 mod restore_target;
 mod source;

@@ -1,0 +1,150 @@
+//! What is wrong with a repository, whom it hurts, and what to do next: data, not errors.
+
+use crate::id::{PackId, SnapshotId};
+use crate::units::counted;
+use std::fmt;
+
+/// Files listed with one finding; all are counted.
+pub const FILES_LISTED_MAX: usize = 100;
+
+/// What is damaged. The codes are for scripts and never change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DamageKind {
+    Config,
+    Keys,
+    CondemnedList,
+    Snapshot,
+    Note,
+    /// Header, footer or trailer of a pack: its chunks count as not there.
+    PackUnreadable,
+    /// Bytes inside a pack.
+    PackDamaged,
+    /// Wanted, and in no pack that can be read.
+    ChunkMissing,
+    /// There, but what it builds on leads nowhere.
+    ChunkUndecodable,
+    /// There, but not what its file says about it.
+    ChunkMismatch,
+    /// A root, group or content list that decodes to nonsense although its bytes are as they were written.
+    Manifest,
+    /// Costs time at the next backup, loses nothing.
+    StatColumn,
+    /// A file's chunks are intact but do not make up the file that was read.
+    FileHash,
+}
+
+impl DamageKind {
+    pub fn code(self) -> &'static str {
+        match self {
+            DamageKind::Config => "config-damaged",
+            DamageKind::Keys => "keys-damaged",
+            DamageKind::CondemnedList => "condemned-list-damaged",
+            DamageKind::Snapshot => "snapshot-unreadable",
+            DamageKind::Note => "note-unreadable",
+            DamageKind::PackUnreadable => "pack-unreadable",
+            DamageKind::PackDamaged => "pack-damaged",
+            DamageKind::ChunkMissing => "chunk-missing",
+            DamageKind::ChunkUndecodable => "chunk-undecodable",
+            DamageKind::ChunkMismatch => "chunk-mismatch",
+            DamageKind::Manifest => "manifest-damaged",
+            DamageKind::StatColumn => "stat-column-damaged",
+            DamageKind::FileHash => "file-hash-mismatch",
+        }
+    }
+
+    /// The next command to run.
+    pub fn next(self) -> &'static str {
+        match self {
+            DamageKind::Config => "snapkeep copy",
+            DamageKind::Keys => "snapkeep key passwd",
+            DamageKind::CondemnedList => "snapkeep prune",
+            DamageKind::PackUnreadable | DamageKind::PackDamaged => "snapkeep repair packs",
+            DamageKind::StatColumn => "snapkeep backup --force",
+            _ => "snapkeep repair snapshots",
+        }
+    }
+}
+
+/// A file of a snapshot that cannot be restored as it was.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HurtFile {
+    pub snapshot: SnapshotId,
+    /// Raw bytes, no leading slash. Where a whole group of entries is lost, the first of them.
+    pub path: Vec<u8>,
+}
+
+/// One finding.
+#[derive(Clone, Debug)]
+pub struct Damage {
+    pub kind: DamageKind,
+    /// The file of the repository, or the chunk or snapshot.
+    pub what: String,
+    /// The first thing found wrong with it.
+    pub detail: String,
+    /// How many more things were.
+    pub more: u64,
+    pub packs: Vec<PackId>,
+    /// Chunks that are damaged or lost by it, where that is known.
+    pub chunks: u64,
+    pub snapshots: Vec<SnapshotId>,
+    /// The first hundred; `files_total` counts all, each once in each snapshot.
+    pub files: Vec<HurtFile>,
+    pub files_total: u64,
+    pub next: String,
+}
+
+impl Damage {
+    pub fn new(kind: DamageKind, what: impl Into<String>, detail: impl Into<String>) -> Self {
+        let what = what.into();
+        let mut next = kind.next().to_owned();
+        if matches!(kind, DamageKind::PackUnreadable | DamageKind::PackDamaged) {
+            next = format!("{next} {}", what.rsplit('/').next().unwrap_or_default());
+        }
+        Damage {
+            kind,
+            what,
+            detail: detail.into(),
+            more: 0,
+            packs: Vec::new(),
+            chunks: 0,
+            snapshots: Vec::new(),
+            files: Vec::new(),
+            files_total: 0,
+            next,
+        }
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.detail)?;
+        if self.more > 0 {
+            write!(f, " (and {} more)", self.more)?;
+        }
+        if self.chunks > 0 {
+            write!(f, "; {}", counted(self.chunks, "chunk", "chunks"))?;
+        }
+        if self.files_total > 0 {
+            write!(f, "; hurts {}", counted(self.files_total, "file", "files"))?;
+        }
+        if !self.snapshots.is_empty() {
+            write!(f, " in {}", counted(self.snapshots.len() as u64, "snapshot", "snapshots"))?;
+        }
+        write!(f, " [{}; next: {}]", self.kind.code(), self.next)
+    }
+}
+
+/// Worth knowing, but nothing is lost by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Information {
+    /// For scripts.
+    pub code: &'static str,
+    pub text: String,
+}
+
+/// A file that could not be looked at: the machine refused, which says nothing about the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unchecked {
+    pub what: String,
+    pub why: String,
+}

@@ -1,0 +1,70 @@
+//! `run`: the local index thrown away and built anew from the packs.
+
+use crate::check::scan::{Scan, scan_pack};
+use crate::error::{Context, ErrorKind, Result};
+use crate::format::{FileName, Folder};
+use crate::id::PackId;
+use crate::progress::{Problem, Progress, Report};
+use crate::repository::Repository;
+
+/// A pack whose chunks cannot be found by an index.
+#[derive(Clone, Debug)]
+pub struct Unindexed {
+    pub pack: PackId,
+    pub why: String,
+    /// What is still intact in it; `None` when it cannot be read at all.
+    pub scan: Option<Scan>,
+    pub next: String,
+}
+
+/// What the rebuild found.
+#[derive(Clone, Debug, Default)]
+pub struct IndexReport {
+    /// Whether there was a local index to throw away.
+    pub removed: bool,
+    pub packs: u64,
+    /// Chunks listed, copies counted.
+    pub chunks: u64,
+    pub unindexed: Vec<Unindexed>,
+}
+
+/// Deletes the local index cache and rebuilds it. Packs without a usable footer are read through, so that it is known
+/// what they still hold; nothing in the repository is changed.
+pub fn run(repository: &Repository, progress: &Progress, report: &dyn Report) -> Result<IndexReport> {
+    let mut out = IndexReport::default();
+    if let Some(dir) = repository.cache_dir() {
+        match std::fs::remove_dir_all(&dir) {
+            Ok(()) => out.removed = true,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e).context(|| format!("cannot remove the index cache {}", dir.display())),
+        }
+    }
+    progress.keep_going()?;
+    let index = repository.load_index()?;
+    out.packs = index.packs().count() as u64;
+    out.chunks = index.len()?;
+    if index.unreadable.is_empty() {
+        return Ok(out);
+    }
+    let backend = repository.backend().as_ref();
+    let sizes = backend.list(Folder::Packs)?;
+    for (pack, why) in &index.unreadable {
+        progress.keep_going()?;
+        let name = FileName::Pack(*pack);
+        let size = sizes.iter().find(|stat| stat.name == name).map_or(0, |stat| stat.size);
+        let scan = match scan_pack(backend, repository.keyring(), *pack, size) {
+            Ok(scan) => Some(scan),
+            Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e),
+            Err(_) => None,
+        };
+        let kept = scan.as_ref().map_or_else(
+            || "it cannot be read at all".to_owned(),
+            |s| format!("{} intact frames with {} chunks can still be read", s.frames.len(), s.chunks()),
+        );
+        let message = format!("not in the index: {why}; {kept}");
+        report.problem(&Problem { item: name.path().into_bytes(), during: "index", message });
+        let next = format!("snapkeep repair packs {pack}");
+        out.unindexed.push(Unindexed { pack: *pack, why: why.clone(), scan, next });
+    }
+    Ok(out)
+}

@@ -1,0 +1,3 @@
+//! Putting right what can be put right without guessing.
+
+pub mod index;
