@@ -1,6 +1,7 @@
 //! Files with several names: which name came first, and where it stands now.
 
-use crate::format::entry::Entry;
+use crate::crypto::hash;
+use crate::format::entry::{Entry, Extent};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -10,6 +11,7 @@ pub struct Source {
     /// Below the target.
     pub path: Box<[u8]>,
     pub id: (u64, u64),
+    content: u64,
 }
 
 /// One line per file with several names; `None` while its first name is on its way, or when that has failed.
@@ -41,10 +43,27 @@ impl Links {
     pub fn found(&self, entry: &Entry, id: (u64, u64)) {
         let path = entry.path.get(self.skip..).unwrap_or_default().into();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(entry.link, Some(Source { path, id }));
+        known.insert(entry.link, Some(Source { path, id, content: fingerprint(entry) }));
     }
 
+    /// The name to link to. None either when the manifest says that the two have different contents, as it may when
+    /// the file was written to between its names being read: then each gets what was read under it.
     pub fn source(&self, entry: &Entry) -> Option<Source> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&entry.link).cloned().flatten()
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&entry.link).cloned().flatten().filter(|source| source.content == fingerprint(entry))
     }
+}
+
+/// Tells contents apart that are not listed in the same way.
+fn fingerprint(entry: &Entry) -> u64 {
+    let content = &entry.content;
+    let mut bytes = content.size.to_le_bytes().to_vec();
+    for extent in &content.extents {
+        match extent {
+            Extent::Chunk { id, .. } => bytes.extend_from_slice(&id.0),
+            Extent::Hole { len } => bytes.extend_from_slice(&len.to_le_bytes()),
+        }
+    }
+    content.lists.iter().for_each(|list| bytes.extend_from_slice(&list.0));
+    hash::short(&bytes)
 }

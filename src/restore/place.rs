@@ -10,7 +10,7 @@ use super::decide::{Rules, Verdict};
 use super::links::{Links, Source};
 use super::tally::{Tally, add, is_fatal};
 use crate::error::{Context as _, Error, ErrorKind, Result};
-use crate::format::entry::{Entry, Kind};
+use crate::format::entry::{Entry, Flags, Kind};
 use crate::os::apply;
 use crate::os::beneath::{self, Beneath};
 use crate::os::dir::{self, Handle};
@@ -149,6 +149,9 @@ impl Restoring<'_> {
             self.links.found(entry, id);
         }
         self.count_file(entry);
+        if entry.flags.has(Flags::CHANGED) {
+            self.tally.warning(&entry.path, "changed while it was backed up; it may mix two states");
+        }
         Ok(())
     }
 

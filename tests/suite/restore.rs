@@ -319,7 +319,7 @@ fn a_tree_with_one_of_everything_comes_back() {
     let shelf = Shelf::new();
     let snapshot = shelf.backup(&source);
     let target = root.join("a/b/target");
-    let options = RestoreOptions { verify: true, ..below(&source) };
+    let options = RestoreOptions { verify: true, special_bits: Some(true), ..below(&source) };
     let summary = shelf.restore_well(&snapshot, &target, &options);
     assert_same(&source, &target);
     let plain = see(&source).iter().filter(|(_, s)| s.mode & 0o170_000 == 0o100_000).count() as u64;
@@ -330,7 +330,8 @@ fn a_tree_with_one_of_everything_comes_back() {
     assert!(blocks(target.join("holes")) * 512 < 1 << 20, "holes are holes");
     assert!(blocks(target.join("zeros")) * 512 >= 3_000_000 - 4096, "data stays data");
     let whole = root.join("whole");
-    shelf.restore_well(&snapshot, &whole, &RestoreOptions { sparse: true, ..RestoreOptions::default() });
+    let sparse = RestoreOptions { sparse: true, special_bits: Some(true), ..RestoreOptions::default() };
+    shelf.restore_well(&snapshot, &whole, &sparse);
     let there = whole.join(source.strip_prefix("/").expect("absolute"));
     assert_same(&source, &there);
     assert!(blocks(there.join("zeros")) * 512 < 100_000, "--sparse makes holes of zeros");
@@ -525,32 +526,20 @@ fn a_file_whose_whole_hash_does_not_fit_is_not_given_its_name() {
 }
 
 #[test]
-fn verify_reads_the_disk_and_not_its_memory_of_writing() {
-    // A report that spoils a file between writing and verification: the socket's warning comes last.
-    struct Spoil(PathBuf, Told);
-    impl Report for Spoil {
-        fn problem(&self, problem: &Problem) {
-            self.1.problem(problem);
-        }
-        fn warning(&self, _: &Problem) {}
-    }
+fn verify_finds_what_only_looks_right() {
     let shelf = Shelf::new();
     let snapshot = shelf.store(vec![file(b"a", b"first"), file(b"b", b"second")]);
     let (_keep, root) = temp();
-    let spoil = Spoil(root.join("a"), Told::default());
-    let reader = shelf.repository.reader().expect("reader");
     // `a` stands there with the recorded size and time but other bytes, so that if-changed keeps it.
-    fs::write(&spoil.0, b"wrong").expect("write");
-    File::open(&spoil.0)
-        .expect("open")
-        .set_times(FileTimes::new().set_modified(UNIX_EPOCH + Duration::new(MTIME.secs as u64, MTIME.nanos)))
-        .expect("times");
+    fs::write(root.join("a"), b"wrong").expect("write");
+    let time = UNIX_EPOCH + Duration::new(MTIME.secs as u64, MTIME.nanos);
+    let file = File::open(root.join("a")).expect("open");
+    file.set_times(FileTimes::new().set_modified(time)).expect("times");
     let overwrite = restore::Overwrite::IfChanged;
     let options = RestoreOptions { overwrite, verify: true, ..RestoreOptions::default() };
-    let plan = restore::plan(&reader, &snapshot, &root, &options).expect("plan");
-    let summary = restore::execute(&reader, plan, &Progress::new(), &spoil).expect("execute");
+    let (summary, told) = shelf.restore(&snapshot, &root, &options);
     assert_eq!((summary.files_skipped, summary.files_verified, summary.verify_failed), (1, 1, 1));
-    assert!(spoil.1.lines()[0].starts_with("a: differs"), "{:?}", spoil.1.lines());
+    assert!(told.lines()[0].starts_with("a: differs"), "{:?}", told.lines());
 }
 
 #[test]
@@ -627,4 +616,50 @@ fn progress_ends_where_it_said() {
     assert_eq!(progress.files_done.load(Relaxed), progress.files_total.load(Relaxed));
     assert_eq!(progress.bytes_done.load(Relaxed), progress.bytes_total.load(Relaxed));
     assert_eq!(progress.bytes_total.load(Relaxed), 190_000);
+}
+
+#[test]
+fn a_restore_stopped_anywhere_goes_on_to_the_same_end() {
+    use std::sync::atomic::Ordering::Relaxed;
+    let (_keep, root) = temp();
+    let source = root.join("source");
+    for i in 0..3000 {
+        let dir = source.join(format!("d{}/e{}", i % 7, i % 30));
+        fs::create_dir_all(&dir).expect("mkdir");
+        fs::write(dir.join(format!("f{i}")), noise(i % 900, i as u64)).expect("write");
+    }
+    fs::hard_link(source.join("d0/e0/f0"), source.join("zz")).expect("link");
+    let shelf = Shelf::new();
+    let snapshot = shelf.backup(&source);
+    let reader = shelf.repository.reader().expect("reader");
+    let target = root.join("target");
+    let mut stopped = 0;
+    for after in [1, 500, 1200, 2500, u64::MAX] {
+        let overwrite = restore::Overwrite::IfChanged;
+        let options = RestoreOptions { overwrite, delete: true, ..below(&source) };
+        let (progress, told) = (Progress::new(), Told::default());
+        let outcome = std::thread::scope(|scope| {
+            let work = scope.spawn(|| {
+                let plan = restore::plan(&reader, &snapshot, &target, &options)?;
+                restore::execute(&reader, plan, &progress, &told)
+            });
+            while !work.is_finished() && progress.files_done.load(Relaxed) < after {
+                std::thread::yield_now();
+            }
+            if after != u64::MAX {
+                progress.cancel();
+            }
+            work.join().expect("no panic")
+        });
+        stopped += u64::from(outcome.is_err_and(|e| e.kind() == ErrorKind::Cancelled));
+        assert!(told.lines().is_empty(), "{:?}", told.lines());
+        let seen = see(&target);
+        let temporary = |p: &&PathBuf| p.to_string_lossy().contains(".snapkeep-");
+        assert_eq!(seen.keys().filter(temporary).count(), 0, "temporary names go with their writer");
+        for (path, seen) in seen.iter().filter(|(_, s)| s.mode & 0o170_000 == 0o100_000) {
+            assert!(seen.content == fs::read(source.join(path)).expect("read"), "{}", path.display());
+        }
+    }
+    assert!(stopped > 0, "at least one run was stopped on its way");
+    assert_same(&source, &target);
 }

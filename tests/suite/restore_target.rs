@@ -408,6 +408,20 @@ fn hard_links_are_one_file_again_whatever_stands_there() {
     assert_eq!(fs::metadata(other.join("z")).expect("look").nlink(), 2);
 }
 
+#[test]
+fn names_of_one_file_that_were_read_differently_stay_as_they_were_read() {
+    let shelf = Shelf::new();
+    let link = |path: &'static [u8], bytes: &[u8]| Made { link: 7, ..file(path, bytes) };
+    let snapshot = shelf.store(vec![link(b"a", b"before"), link(b"b", b"after!"), link(b"c", b"after!")]);
+    let (_keep, _outside, target) = canary();
+    let options = RestoreOptions { verify: true, ..RestoreOptions::default() };
+    shelf.restore_well(&snapshot, &target, &options);
+    for (name, bytes) in [("a", "before"), ("b", "after!"), ("c", "after!")] {
+        assert_eq!(fs::read_to_string(target.join(name)).expect("read"), bytes);
+    }
+    assert_eq!(fs::metadata(target.join("c")).expect("look").nlink(), 2);
+}
+
 /// The counts and the lines of a dry run.
 fn preview(
     shelf: &Shelf,
