@@ -29,6 +29,16 @@ pub mod manifest;
 
 // Floor 5: work
 pub mod backup;
+pub mod compare;
+pub mod copy;
 pub mod check;
 pub mod repair;
 pub mod stats;
+pub mod restore;
+pub mod archive;
+
+// Floor 7: settings
+pub mod settings;
+
+// Floor 8: door
+pub mod cli;

@@ -2,7 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use snapkeep::format::group::{GroupEncoder, decode_group, decode_list, decode_stats, encode_list, encode_stats};
+use snapkeep::format::extents::{decode_list, encode_list};
+use snapkeep::format::group::{GroupEncoder, decode_group, decode_stats, encode_stats};
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(entries) = decode_group(data) {

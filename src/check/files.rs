@@ -8,7 +8,7 @@ use crate::crypto::ChunkSort;
 use crate::crypto::hash::{self, FileHash};
 use crate::error::Result;
 use crate::format::entry::{Content, Entry, Extent};
-use crate::format::group::encode_list;
+use crate::format::extents::encode_list;
 use crate::id::hex;
 use std::collections::HashMap;
 use std::sync::PoisonError;

@@ -4,6 +4,7 @@
 
 use super::codec::{Reader, put_signed, put_string, put_varint};
 use super::entry::{Content, Entry, Extent, Flags, Kind, Metadata, Owner, Stat, Xattrs, path_order};
+use super::extents::{extents_len, put_extents, take_extents};
 use super::limit;
 use crate::clock::Timestamp;
 use crate::error::Result;
@@ -13,7 +14,6 @@ use std::sync::Arc;
 
 const TAG_GROUP: u8 = b'G';
 const TAG_STAT: u8 = b'S';
-const TAG_LIST: u8 = b'L';
 const HAS_XATTRS: u8 = 1 << 3;
 const HAS_LINK: u8 = 1 << 4;
 /// The content is a list, not one whole chunk.
@@ -181,80 +181,6 @@ impl GroupEncoder {
         }
         out
     }
-}
-
-fn put_extents(out: &mut Vec<u8>, ids: &mut Vec<u8>, extents: &[Extent]) {
-    put_varint(out, extents.len() as u64);
-    for extent in extents {
-        match extent {
-            Extent::Chunk { id, len, repeat } => {
-                put_varint(out, *repeat);
-                put_varint(out, u64::from(*len));
-                ids.extend_from_slice(&id.0);
-            }
-            Extent::Hole { len } => {
-                put_varint(out, 0);
-                put_varint(out, *len);
-            }
-        }
-    }
-}
-
-fn take_extents(r: &mut Reader<'_>, ids: &mut Reader<'_>) -> Result<Vec<Extent>> {
-    let count = r.count(2)?;
-    let mut extents = Vec::with_capacity(count);
-    for _ in 0..count {
-        extents.push(match r.varint()? {
-            0 => Extent::Hole { len: r.varint()? },
-            repeat => {
-                let len = r.bounded(limit::CHUNK_BYTES_MAX as u64)? as u32;
-                Extent::Chunk { id: ids.chunk_id()?, len, repeat }
-            }
-        });
-    }
-    Ok(extents)
-}
-
-/// The bytes all extents stand for; `None` when they exceed 2^63.
-pub fn extents_len(extents: &[Extent]) -> Option<u64> {
-    let mut total = 0u64;
-    for extent in extents {
-        let len = match extent {
-            Extent::Chunk { len, repeat, .. } => u64::from(*len).checked_mul(*repeat)?,
-            Extent::Hole { len } => *len,
-        };
-        total = total.checked_add(len).filter(|t| *t < 1 << 63)?;
-    }
-    Some(total)
-}
-
-/// A content list in a chunk of its own.
-pub fn encode_list(extents: &[Extent]) -> Vec<u8> {
-    let (mut out, mut ids) = (vec![TAG_LIST], Vec::new());
-    put_extents(&mut out, &mut ids, extents);
-    out.extend_from_slice(&ids);
-    out
-}
-
-pub fn decode_list(bytes: &[u8]) -> Result<Vec<Extent>> {
-    let mut r = Reader::new(bytes, "a content list");
-    if r.u8()? != TAG_LIST {
-        return Err(r.fail("is something else"));
-    }
-    // The ids follow the numbers: find where by reading the numbers once without them.
-    let mut probe = Reader::new(&bytes[1..], "a content list");
-    let count = probe.count(2)?;
-    let mut chunks = 0;
-    for _ in 0..count {
-        chunks += usize::from(probe.varint()? > 0);
-        probe.varint()?;
-    }
-    let ids_len = chunks * crate::id::CHUNK_ID_LEN;
-    if probe.remaining() != ids_len {
-        return Err(r.fail("names too few or too many chunks"));
-    }
-    let mut ids = Reader::new(&bytes[bytes.len() - ids_len..], "a content list");
-    take_extents(&mut r, &mut ids)
 }
 
 struct Columns<'a> {

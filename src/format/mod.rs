@@ -3,6 +3,7 @@
 pub mod codec;
 pub mod config;
 pub mod entry;
+pub mod extents;
 pub mod frame;
 pub mod group;
 pub mod key;

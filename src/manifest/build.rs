@@ -3,7 +3,8 @@
 use crate::crypto::{ChunkSort, hash};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Extent, Stat, path_order};
-use crate::format::group::{GroupEncoder, encode_list, encode_stats};
+use crate::format::extents::encode_list;
+use crate::format::group::{GroupEncoder, encode_stats};
 use crate::format::root::{Root, RootItem};
 use crate::id::ChunkId;
 use crate::manifest::walk::Groups;

@@ -3,7 +3,7 @@
 use crate::crypto::ChunkSort;
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Extent};
-use crate::format::group::{decode_list, extents_len};
+use crate::format::extents::{decode_list, extents_len};
 use crate::repository::reader::Reader;
 
 /// The pieces of a file, fetched where they stand in chunks of their own, checked against the size.

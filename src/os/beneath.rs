@@ -4,7 +4,7 @@
 //! that take a directory handle and a name refuse names with a `/`.
 
 use super::dir::{Handle, Names, Trail, open_dir, status, status_of};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::fs::File;
@@ -150,6 +150,27 @@ pub fn link(dir: impl AsFd, name: &[u8], new_dir: impl AsFd, new_name: &[u8]) ->
 /// Moves `name`, replacing what stands at `new_name`.
 pub fn rename(dir: impl AsFd, name: &[u8], new_dir: impl AsFd, new_name: &[u8]) -> io::Result<()> {
     Ok(rustix::fs::renameat(dir, checked(name)?, new_dir, checked(new_name)?)?)
+}
+
+/// Moves `name` to a name that is free; `AlreadyExists` when it is not.
+pub fn rename_new(dir: impl AsFd, name: &[u8], new_dir: impl AsFd, new_name: &[u8]) -> io::Result<()> {
+    let (name, new_name) = (checked(name)?, checked(new_name)?);
+    match rustix::fs::renameat_with(&dir, name, &new_dir, new_name, RenameFlags::NOREPLACE) {
+        // Not every filesystem can do both at once.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            match rustix::fs::statat(&new_dir, new_name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => Ok(rustix::fs::renameat(dir, name, new_dir, new_name)?),
+                Err(e) => Err(e.into()),
+                Ok(_) => Err(Errno::EXIST.into()),
+            }
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Sets the permissions of an open directory.
+pub fn set_mode(dir: impl AsFd, mode: u32) -> io::Result<()> {
+    Ok(rustix::fs::fchmod(dir, Mode::from_raw_mode(mode))?)
 }
 
 /// Removes anything but a directory.

@@ -9,4 +9,5 @@ pub mod dir;
 pub mod metadata;
 pub mod owners;
 pub mod process;
+pub mod storage;
 pub mod xattr;

@@ -2,6 +2,8 @@
 
 use super::owners::Owners;
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
+use std::ffi::OsStr;
+use std::process::Command;
 
 /// Raises the number of files that may be open to what the administrator allows; answers the new limit.
 pub fn raise_open_files() -> u64 {
@@ -26,8 +28,26 @@ pub fn is_root() -> bool {
     geteuid().is_root()
 }
 
+/// The number of the user we act as.
+pub fn user_id() -> u32 {
+    geteuid().as_raw()
+}
+
 /// A name for this run of the machine: a lock from another boot cannot belong to a living process here.
 pub fn boot_id() -> Option<String> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(text.trim().to_owned())
+}
+
+/// Variables that hold passwords; programs we start never see them.
+pub const SECRET_VARIABLES: [&str; 3] =
+    ["SNAPKEEP_PASSWORD", "SNAPKEEP_NEW_PASSWORD", "SNAPKEEP_FROM_PASSWORD"];
+
+/// A program to start, with our environment but without our secrets.
+pub fn command(program: &OsStr) -> Command {
+    let mut command = Command::new(program);
+    for name in SECRET_VARIABLES {
+        command.env_remove(name);
+    }
+    command
 }

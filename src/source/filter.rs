@@ -52,6 +52,41 @@ pub(super) struct Marker {
     pub option: &'static str,
 }
 
+/// A list of patterns by itself; the last one that matches decides.
+pub struct Patterns {
+    globs: Gitignore,
+}
+
+impl Patterns {
+    /// `patterns` and then, without regard to upper and lower case, `insensitive`; `option` names the first list's
+    /// origin in messages, `--i…` the second's.
+    pub fn new(option: &str, patterns: &[String], insensitive: &[String]) -> Result<Self> {
+        let mut rules = Rules::new();
+        rules.builder.allow_unclosed_class(false);
+        for pattern in patterns {
+            rules.add(&format!("--{option}"), pattern)?;
+        }
+        rules.case_insensitive(true)?;
+        for pattern in insensitive {
+            rules.add(&format!("--i{option}"), pattern)?;
+        }
+        Ok(Patterns { globs: rules.build()? })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.globs.is_empty()
+    }
+
+    /// Whether `path` itself matches; `Some(false)` when a pattern that begins with `!` has the last word.
+    pub fn decide(&self, path: &[u8], is_dir: bool) -> Option<bool> {
+        match self.globs.matched(Path::new(OsStr::from_bytes(path)), is_dir) {
+            Match::None => None,
+            Match::Ignore(_) => Some(true),
+            Match::Whitelist(_) => Some(false),
+        }
+    }
+}
+
 /// The ignore files in force at one point of a descent.
 #[derive(Default)]
 pub(super) struct Levels {

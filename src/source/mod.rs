@@ -5,6 +5,7 @@
 
 pub mod explain;
 pub mod filter;
+pub mod lists;
 mod links;
 pub mod roots;
 pub mod stream;

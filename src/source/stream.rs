@@ -1,9 +1,10 @@
 //! Standard input or a command's output, backed up as one file.
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::os::process;
 use std::ffi::OsString;
 use std::io::{self, Read, Stdin};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 
 /// Where the bytes come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ fn start(words: &[OsString]) -> Result<From> {
     };
     let shown = words.iter().map(|w| w.to_string_lossy()).collect::<Vec<_>>().join(" ");
     // Nothing to read on its own standard input: a command waiting for an answer there would wait for ever.
-    let child = Command::new(program)
+    let child = process::command(program)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -11,7 +11,7 @@ use snapkeep::crypto::password::Password;
 use snapkeep::crypto::{ChunkSort, hash};
 use snapkeep::format::entry::{Content, Entry, Extent, Flags, Kind, Metadata, Owner, Stat};
 use snapkeep::format::frame::{Body, ChunkInfo, Coding, FrameKind, FrameTable, Prefix};
-use snapkeep::format::group::encode_list;
+use snapkeep::format::extents::encode_list;
 use snapkeep::format::pack::{Footer, FrameEntry, TRAILER_LEN, Trailer};
 use snapkeep::format::snapshot::{SessionInfo, Snapshot};
 use snapkeep::format::{FileName, HEADER_LEN, encode_header};
@@ -227,7 +227,7 @@ pub fn commit_naming(
 ) -> Listed {
     let writer = Writer::open(repository, Level::AUTO, &SessionInfo::default()).expect("a session");
     let mut builder = Builder::new(&writer, Groups::default()).expect("a builder");
-    let size = snapkeep::format::group::extents_len(&extents).expect("a length");
+    let size = snapkeep::format::extents::extents_len(&extents).expect("a length");
     let content = Content { size, extents, lists: Vec::new(), hash: whole };
     let mtime = Timestamp::default();
     let meta = Metadata { mode: 0o644, owner: Arc::new(Owner::default()), mtime, xattrs: None };

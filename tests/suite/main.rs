@@ -1,9 +1,18 @@
 //! Every integration test, in one program: one link, one place to look.
 
+mod backup;
 mod check;
 mod check_findings;
 mod check_stand;
 mod chunker;
+mod cli;
+mod compare;
+mod compare_live;
+mod format;
+mod copy;
 mod os;
+mod shelf;
+mod restore;
+mod restore_target;
 mod source;
 mod source_filter;

@@ -1,0 +1,256 @@
+//! `backup`: a snapshot of files and trees, or of a stream.
+
+use super::init;
+use crate::backup::{Input, Options, Outcome as Done, ParentChoice, run as back_up};
+use crate::cli::context::Context;
+use crate::cli::failure::{FAILED, Failure, INCOMPLETE, NO_REPOSITORY, Outcome, usage};
+use crate::cli::json::Message;
+use crate::cli::names::shown;
+use crate::cli::options::per_cent;
+use crate::cli::sources::{ExcludeArgs, SourceArgs, StreamArgs};
+use crate::cli::terminal::Watch;
+use crate::clock::Timestamp;
+use crate::progress::{Problem, Report};
+use crate::repository::Repository;
+use crate::repository::snapshots::{SnapshotFilter, list, resolve};
+use crate::units;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Back up files, directories, or what a command writes
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    exclude: ExcludeArgs,
+    #[command(flatten)]
+    stream: StreamArgs,
+    /// Tags of the snapshot
+    #[arg(long, value_name = "TAG[,TAG…]")]
+    tag: Vec<String>,
+    /// The host's name in the snapshot [default: this host's]
+    #[arg(short = 'H', long, value_name = "HOST")]
+    host: Option<String>,
+    /// A few words to know the snapshot by
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+    /// The time in the snapshot [default: now]
+    #[arg(long, value_name = "TIME")]
+    time: Option<String>,
+    /// Compare with this snapshot [default: the latest of the same host and paths]
+    #[arg(long, value_name = "SNAP")]
+    parent: Option<String>,
+    /// Read every file, changed or not
+    #[arg(short, long)]
+    force: bool,
+    /// Make no snapshot when nothing has changed
+    #[arg(long)]
+    skip_if_unchanged: bool,
+    /// Read this share of the unchanged files too, to notice silent changes
+    #[arg(long, value_name = "PERCENT", default_value = "1", value_parser = per_cent)]
+    reread: f64,
+    /// Do not count files and bytes first, for the progress bar
+    #[arg(long)]
+    no_scan: bool,
+    /// Make the repository if there is none
+    #[arg(long)]
+    init: bool,
+    /// Back up nothing; say which rule decides about PATH
+    #[arg(long, value_name = "PATH")]
+    explain: Vec<PathBuf>,
+}
+
+pub fn run(context: &Context, args: &Args) -> Outcome {
+    if !args.explain.is_empty() {
+        return explain(context, args);
+    }
+    let started = context.now();
+    let mut missing = Vec::new();
+    let input = match args.stream.input(&args.source)? {
+        Some(stream) => stream,
+        None => {
+            let source = args.source.files(&args.exclude, repository_place(context).as_deref(), started)?;
+            missing.extend_from_slice(source.missing_roots());
+            Input::Files(Box::new(source))
+        }
+    };
+    if let Input::Files(source) = &input
+        && source.roots().next().is_none()
+    {
+        let why: Vec<_> = missing.iter().map(|p| p.message.as_str()).collect();
+        return Err(Failure::new(FAILED, why.join("; ")));
+    }
+    let repository = open(context, args)?;
+    let options = options(context, args, &repository)?;
+    let mut watch = Watch::start(context);
+    for problem in &missing {
+        watch.progress.errors.fetch_add(1, Ordering::Relaxed);
+        watch.report.problem(problem);
+    }
+    let done = back_up(&repository, &input, &options, &context.clock, &watch.progress, &watch.report);
+    watch.finish();
+    let done = done?;
+    let problems = done.summary.problems + missing.len() as u64;
+    if context.output.json {
+        context.output.result(&summary(&done, problems))?;
+    } else {
+        for line in story(&done, &missing, problems) {
+            context.output.say(&line)?;
+        }
+    }
+    Ok(if problems > 0 { INCOMPLETE } else { 0 })
+}
+
+fn repository_place(context: &Context) -> Option<PathBuf> {
+    context.global.repo.as_ref().and_then(|_| context.place().ok())
+}
+
+fn open(context: &Context, args: &Args) -> Result<Arc<Repository>, Failure> {
+    match context.located() {
+        Err(Failure { code: NO_REPOSITORY, .. }) if args.init && !context.global.dry_run => {
+            let made = init::make(context, &init::Args::default())?;
+            context.output.say(&format!("made repository {}", made.id()))?;
+            Ok(Arc::new(made))
+        }
+        Err(failure) => Err(failure),
+        Ok(located) => context.unlock(located).map(Arc::new),
+    }
+}
+
+fn options(context: &Context, args: &Args, repository: &Repository) -> Result<Options, Failure> {
+    let now = context.now();
+    let parent = match &args.parent {
+        _ if args.force => ParentChoice::Nothing,
+        Some(text) => {
+            let listing = list(repository)?;
+            ParentChoice::Given(resolve(&listing, text, &SnapshotFilter::default(), now)?.id)
+        }
+        None => ParentChoice::Auto,
+    };
+    let time = args.time.as_deref().map(|text| Timestamp::parse(text, now)).transpose().map_err(usage)?;
+    let usual = Options::default();
+    Ok(Options {
+        level: context.global.compression,
+        parent,
+        host: args.host.clone().unwrap_or(usual.host),
+        tags: super::tag::words(&args.tag).collect(),
+        label: args.label.clone(),
+        time,
+        excludes: args.exclude.patterns(),
+        reread_percent: args.reread,
+        skip_if_unchanged: args.skip_if_unchanged,
+        dry_run: context.global.dry_run,
+        scan: !args.no_scan && Watch::shows(context),
+        user: usual.user,
+        workers: usual.workers,
+    })
+}
+
+fn explain(context: &Context, args: &Args) -> Outcome {
+    let source = args.source.files(&args.exclude, repository_place(context).as_deref(), context.now())?;
+    let mut paper = context.output.paper();
+    for path in &args.explain {
+        let answer = source.explain(path)?;
+        if context.output.json {
+            let rule = answer.rule.as_ref();
+            paper.json(
+                &Message::new("explanation")
+                    .with("path", path.to_string_lossy())
+                    .with("included", answer.included)
+                    .with("rule", rule.map(|r| r.text.as_str()))
+                    .with("origin", rule.map(|r| r.origin.as_str()))
+                    .with("decided_at", answer.path.to_string_lossy()),
+            )?;
+        } else {
+            let name = crate::cli::names::escape(path.as_os_str().as_encoded_bytes());
+            paper.line(&format!("{name}: {}", crate::cli::output::lines(&answer.to_string())))?;
+        }
+    }
+    paper.finish()?;
+    Ok(0)
+}
+
+fn seconds(done: &Done) -> f64 {
+    let nanos = f64::from(done.end.nanos) - f64::from(done.start.nanos);
+    ((done.end.secs - done.start.secs) as f64 + nanos / 1e9).max(0.0)
+}
+
+const COUNTS: &[&str] = &[
+    "files_new",
+    "files_changed",
+    "files_unmodified",
+    "dirs_new",
+    "dirs_changed",
+    "dirs_unmodified",
+    "data_blobs",
+    "tree_blobs",
+    "data_added",
+    "data_added_packed",
+    "total_files_processed",
+    "total_bytes_processed",
+];
+
+fn summary(done: &Done, problems: u64) -> Message {
+    let unverified: Vec<_> =
+        done.unverified.iter().map(|p| format!("/{}", String::from_utf8_lossy(p))).collect();
+    let sqlite = serde_json::json!({"databases": unverified.len(), "unverified": unverified.len(), "unverified_files": unverified});
+    let mut message = Message::new("summary");
+    if done.dry_run {
+        message = message.with("dry_run", true);
+    }
+    message = message
+        .with_all(COUNTS, &done.summary)
+        .with("total_duration", seconds(done))
+        .with("backup_start", done.start.rfc3339())
+        .with("backup_end", done.end.rfc3339())
+        .with("problems", problems);
+    if let Some(id) = done.snapshot {
+        message = message.with("snapshot_id", id.to_string());
+    } else if !done.dry_run {
+        message = message.with("unchanged", true);
+    }
+    message.with("sqlite", sqlite)
+}
+
+/// The summary for people: what was saved, what of it was new, what it takes, what is missing.
+fn story(done: &Done, missing: &[Problem], problems: u64) -> Vec<String> {
+    let s = &done.summary;
+    let files = units::counted(s.total_files_processed, "file", "files");
+    let dirs = units::counted(s.dirs_new + s.dirs_changed + s.dirs_unmodified, "directory", "directories");
+    let first = match (done.snapshot, done.dry_run) {
+        (Some(id), _) => format!("snapshot {} saved", id.short()),
+        (None, true) => "dry run, nothing was stored".to_owned(),
+        (None, false) => "nothing has changed since the last snapshot; none was made".to_owned(),
+    };
+    let mut lines = vec![
+        format!("{first}: {files} in {dirs}, {}", units::bytes(s.total_bytes_processed)),
+        format!(
+            "  files: {} new, {} changed, {} unchanged",
+            units::count(s.files_new),
+            units::count(s.files_changed),
+            units::count(s.files_unmodified)
+        ),
+        format!(
+            "  added: {}, {} in the repository",
+            units::bytes(s.data_added),
+            units::bytes(s.data_added_packed)
+        ),
+        format!("  took:  {}", units::duration(std::time::Duration::from_secs_f64(seconds(done)))),
+    ];
+    if let [one] = done.unverified.as_slice() {
+        lines.push(format!("  unverified database: {}", shown(one)));
+    } else if !done.unverified.is_empty() {
+        lines.push(format!("  unverified databases: {}", units::count(done.unverified.len() as u64)));
+    }
+    if problems > 0 {
+        let what = units::counted(problems, "problem", "problems");
+        let sources = match missing.len() as u64 {
+            0 => String::new(),
+            n => format!(", {} missing", units::counted(n, "source", "sources")),
+        };
+        lines.push(format!("  INCOMPLETE: {what}{sources}; each is named above"));
+    }
+    lines
+}

@@ -1,0 +1,113 @@
+//! `copy`: snapshots from another repository into this one.
+
+use crate::cli::context::{Context, directory, located_at};
+use crate::cli::failure::{DAMAGED, Outcome, usage};
+use crate::cli::json::Message;
+use crate::cli::options::{FilterArgs, snapshots_named};
+use crate::cli::password;
+use crate::cli::terminal::Watch;
+use crate::copy::{CopyOptions, CopyReport, run as copy};
+use crate::repository::snapshots::list;
+use crate::units;
+use std::path::PathBuf;
+
+/// Copy snapshots from another repository into this one
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Only these snapshots of the other repository
+    #[arg(value_name = "SNAP")]
+    snapshots: Vec<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// The repository to copy from
+    #[arg(long, value_name = "URL")]
+    from_repo: Option<String>,
+    /// A file that holds its password
+    #[arg(long, value_name = "FILE")]
+    from_password_file: Option<PathBuf>,
+    /// A command that writes its password
+    #[arg(long, value_name = "COMMAND")]
+    from_password_command: Option<String>,
+}
+
+pub fn run(context: &Context, args: &Args) -> Outcome {
+    let filter = args.filter.filter().map_err(usage)?;
+    let from = match &args.from_repo {
+        Some(url) => located_at(&directory(url)?)?,
+        None => {
+            return Err(crate::cli::failure::Failure::usage("no repository to copy from; give --from-repo"));
+        }
+    };
+    let to = context.open()?;
+    let secret = match from.is_encrypted() {
+        true => Some(password::other(
+            context,
+            args.from_password_file.clone(),
+            args.from_password_command.clone(),
+        )?),
+        false => None,
+    };
+    let from = from.open(secret.as_ref(), context.cache().as_deref())?;
+    let listing = list(&from)?;
+    let chosen = snapshots_named(&listing, &args.snapshots, &filter, context.now())?;
+    let options = CopyOptions {
+        level: context.global.compression,
+        dry_run: context.global.dry_run,
+        ..CopyOptions::default()
+    };
+    let mut watch = Watch::start(context);
+    let done = copy(&from, &chosen, &to, &options, &context.clock, &watch.progress, &watch.report);
+    watch.finish();
+    let done = done?;
+    if context.output.json {
+        json(context, &done)?
+    } else {
+        text(context, &done)?
+    }
+    for (id, why) in &listing.damaged {
+        context.output.warn(&format!("snapshot {} cannot be read: {why}", id.short()));
+    }
+    done.outcome()?;
+    Ok(if listing.damaged.is_empty() { 0 } else { DAMAGED })
+}
+
+fn json(context: &Context, done: &CopyReport) -> Result<(), crate::cli::failure::Failure> {
+    let mut paper = context.output.paper();
+    for (from, to) in &done.copied {
+        let message = Message::new("copied").with("source_snapshot", from.to_string());
+        paper.json(&message.with("target_snapshot", to.map(|id| id.to_string())))?;
+    }
+    for (from, to) in &done.skipped {
+        let message = Message::new("skipped").with("source_snapshot", from.to_string());
+        paper.json(&message.with("target_snapshot", to.to_string()))?;
+    }
+    paper.json(
+        &Message::new("summary")
+            .with("copied", done.copied.len())
+            .with("skipped", done.skipped.len())
+            .with("damaged", done.damaged.len())
+            .with("data_blobs", done.data_blobs)
+            .with("data_added", done.data_added)
+            .with("data_added_packed", done.data_added_packed),
+    )?;
+    paper.finish()
+}
+
+fn text(context: &Context, done: &CopyReport) -> Result<(), crate::cli::failure::Failure> {
+    let output = &context.output;
+    for (from, to) in &done.copied {
+        match to {
+            Some(to) => {
+                output.say(&format!("snapshot {} copied, here it is {}", from.short(), to.short()))?
+            }
+            None => output.say(&format!("snapshot {} would be copied", from.short()))?,
+        }
+    }
+    let skipped = done.skipped.len() as u64;
+    let copied = units::counted(done.copied.len() as u64, "snapshot", "snapshots");
+    let packed = units::bytes(done.data_added_packed);
+    output.say(&match context.global.dry_run {
+        true => format!("would copy {copied}; {} there already", units::count(skipped)),
+        false => format!("copied {copied}, {packed} added; {} there already", units::count(skipped)),
+    })
+}

@@ -1,0 +1,132 @@
+//! `dump`: one file, or a directory as an archive, to standard output or into a file.
+
+use crate::archive::{write_content, write_tar};
+use crate::cli::context::Context;
+use crate::cli::failure::{FAILED, Failure, Outcome};
+use crate::cli::names::shown;
+use crate::cli::options::{AtArgs, stored};
+use crate::cli::terminal::Watch;
+use crate::error::{Context as _, Result};
+use crate::format::entry::Kind;
+use crate::manifest::walk::find;
+use crate::repository::snapshots::list;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufWriter, ErrorKind, IsTerminal, Result as IoResult, Stdout, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+/// Write a file, or a directory as a tar archive, to standard output
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// What to write; names in the archive begin below PATH
+    #[arg(value_name = "SNAP[:PATH]")]
+    target: Option<OsString>,
+    /// The same in a second word; names in the archive begin at the top
+    #[arg(id = "second", value_name = "PATH")]
+    path: Option<OsString>,
+    #[command(flatten)]
+    at: AtArgs,
+    /// The archive's format
+    #[arg(short, long, value_name = "FORMAT", value_parser = ["tar"], default_value = "tar")]
+    archive: String,
+    /// Write into FILE
+    #[arg(short, long = "target", value_name = "FILE")]
+    target_file: Option<PathBuf>,
+}
+
+pub fn run(context: &Context, args: &Args) -> Outcome {
+    let second = args.path.as_ref().map(|p| stored(p.as_bytes())).transpose()?;
+    let repository = context.open()?;
+    let target = args.at.target(&list(&repository)?, args.target.as_deref(), context.now())?;
+    let (path, relative) = match (target.path, second) {
+        (Some(_), Some(_)) => return Err(Failure::usage("a path is named twice")),
+        (Some(path), None) => (path, true),
+        (None, Some(path)) => (path, false),
+        (None, None) => {
+            return Err(Failure::usage("no path is named; use SNAP:PATH, or SNAP:/ for everything"));
+        }
+    };
+    let reader = repository.reader()?;
+    let entry = if path.is_empty() { None } else { find(&reader, &target.snapshot.root, &path)? };
+    let file = match &entry {
+        Some(entry) if entry.is_file() => Some(entry),
+        Some(entry) if entry.is_dir() => None,
+        None if path.is_empty() => None,
+        other => {
+            let why = match other {
+                Some(entry) if matches!(entry.kind, Kind::Symlink(_)) => "is a link",
+                Some(_) => "is neither a file nor a directory",
+                None => "is not in the snapshot",
+            };
+            return Err(Failure::new(FAILED, format!("{} {why}", shown(&path))));
+        }
+    };
+    let mut out = Sink::open(args.target_file.as_ref(), file.is_none())?;
+    let mut watch = Watch::start(context);
+    let root = &target.snapshot.root;
+    let written = match file {
+        Some(entry) => write_content(&reader, entry, &mut out),
+        None => write_tar(&reader, root, &path, relative, &mut out, &watch.progress, &watch.report),
+    };
+    let written = written.and_then(|()| out.flush().context(|| "cannot write the output"));
+    watch.finish();
+    match written {
+        Ok(()) => Ok(0),
+        Err(_) if out.closed => Err(Failure { code: 0, message: None }),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Where the bytes go; remembers whether the reader went away.
+struct Sink {
+    to: To,
+    closed: bool,
+}
+
+enum To {
+    File(BufWriter<File>),
+    Stdout(BufWriter<Stdout>),
+}
+
+impl Sink {
+    fn open(path: Option<&PathBuf>, archive: bool) -> std::result::Result<Self, Failure> {
+        let to = match path {
+            Some(path) => To::File(BufWriter::new(create(path)?)),
+            None if archive && std::io::stdout().is_terminal() => {
+                return Err(Failure::usage("an archive is not for a terminal; redirect it or give --target"));
+            }
+            None => To::Stdout(BufWriter::with_capacity(256 << 10, std::io::stdout())),
+        };
+        Ok(Sink { to, closed: false })
+    }
+
+    fn noted<T>(&mut self, result: IoResult<T>) -> IoResult<T> {
+        self.closed |= result.as_ref().is_err_and(|e| e.kind() == ErrorKind::BrokenPipe);
+        result
+    }
+}
+
+fn create(path: &PathBuf) -> Result<File> {
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.context(|| format!("cannot write {}", path.display()))
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> IoResult<usize> {
+        let result = match &mut self.to {
+            To::File(file) => file.write(bytes),
+            To::Stdout(stdout) => stdout.write(bytes),
+        };
+        self.noted(result)
+    }
+
+    fn flush(&mut self) -> IoResult<()> {
+        let result = match &mut self.to {
+            To::File(file) => file.flush(),
+            To::Stdout(stdout) => stdout.flush(),
+        };
+        self.noted(result)
+    }
+}

@@ -1,0 +1,110 @@
+//! `history`: one path through all snapshots.
+
+use crate::cli::context::Context;
+use crate::cli::failure::{DAMAGED, FAILED, Failure, Outcome, usage};
+use crate::cli::json::{Message, type_word};
+use crate::cli::names::{escape, shown};
+use crate::cli::options::FilterArgs;
+use crate::cli::table::{Column, Table};
+use crate::cli::terminal::Watch;
+use crate::clock::Timestamp;
+use crate::compare::history::{State, Version, run as history};
+use crate::repository::snapshots::list;
+use crate::source::roots::Root;
+use crate::units;
+use std::path::PathBuf;
+
+/// Show every version of a path
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The path, as it was backed up
+    #[arg(id = "of", value_name = "PATH")]
+    path: PathBuf,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+pub fn run(context: &Context, args: &Args) -> Outcome {
+    let filter = args.filter.filter().map_err(usage)?;
+    let path = Root::new(&args.path).map_err(usage)?.stored;
+    let repository = context.open()?;
+    let mut snapshots = list(&repository)?.snapshots;
+    snapshots.retain(|s| filter.matches(&s.record));
+    let reader = repository.reader()?;
+    let mut watch = Watch::start(context);
+    let versions = history(&reader, &snapshots, &path, &watch.progress);
+    watch.finish();
+    let versions = versions?;
+    let unreadable = versions.iter().any(|v| matches!(v.state, State::Unreadable(_)));
+    let mut paper = context.output.paper();
+    if context.output.json {
+        let all: Vec<_> = versions.iter().map(json).collect();
+        paper.json(&all)?;
+    } else if versions.is_empty() {
+        return Err(Failure::new(FAILED, format!("no snapshot holds {}", shown(&path))));
+    } else {
+        let mut table = Table::new(vec![
+            Column::left("Snapshot"),
+            Column::left("Time"),
+            Column::right("Snapshots"),
+            Column::shrinking("Host"),
+            Column::shrinking("What"),
+            Column::right("Size"),
+            Column::right("New"),
+        ]);
+        for version in &versions {
+            table.row(row(context, version));
+        }
+        for line in table.lines(context.output.width(), context.output.colours()) {
+            paper.line(&line)?;
+        }
+    }
+    paper.finish()?;
+    Ok(if unreadable { DAMAGED } else { 0 })
+}
+
+fn row(context: &Context, version: &Version) -> Vec<Vec<String>> {
+    let time = Timestamp::parse(&version.time, context.now()).map(Timestamp::local);
+    let (what, size) = match &version.state {
+        State::Present { kind, size, .. } => {
+            let changed = if version.content_changed { "" } else { ", only metadata changed" };
+            (format!("{}{changed}", type_word(kind)), units::bytes(*size))
+        }
+        State::Absent => ("not there".to_owned(), String::new()),
+        State::Unreadable(why) => (format!("damaged: {}", escape(why.as_bytes())), String::new()),
+    };
+    let new = if version.new_bytes > 0 { units::bytes(version.new_bytes) } else { String::new() };
+    [
+        version.snapshot.short(),
+        time.unwrap_or_else(|_| escape(version.time.as_bytes())),
+        units::count(version.snapshots),
+        escape(version.hostname.as_bytes()),
+        what,
+        size,
+        new,
+    ]
+    .map(|cell| vec![cell])
+    .to_vec()
+}
+
+fn json(version: &Version) -> Message {
+    let message = Message::default()
+        .with("snapshot_id", version.snapshot.to_string())
+        .with("short_id", version.snapshot.short())
+        .with("time", version.time.as_str())
+        .with("hostname", version.hostname.as_str())
+        .with("last_snapshot_id", version.last_snapshot.to_string())
+        .with("last_time", version.last_time.as_str())
+        .with("snapshots", version.snapshots);
+    let message = match &version.state {
+        State::Present { kind, size, mtime, mode } => message
+            .with("state", "present")
+            .with("type", type_word(kind))
+            .with("size", *size)
+            .with("mtime", mtime.rfc3339())
+            .with("mode", *mode),
+        State::Absent => message.with("state", "absent"),
+        State::Unreadable(why) => message.with("state", "unreadable").with("error", why.as_str()),
+    };
+    message.with("content_changed", version.content_changed).with("new_bytes", version.new_bytes)
+}

@@ -1,0 +1,80 @@
+//! `init`: make a repository.
+
+use crate::backend::local::LocalBackend;
+use crate::cli::context::{Context, directory, located_at};
+use crate::cli::failure::{FAILED, Failure, NO_REPOSITORY, Outcome};
+use crate::cli::json::Message;
+use crate::cli::password;
+use crate::os::process;
+use crate::repository::keys::SlotOwner;
+use crate::repository::{NewRepository, Repository, create};
+use std::sync::Arc;
+
+/// Make a repository; encrypted unless told otherwise
+#[derive(clap::Args, Debug, Default)]
+pub struct Args {
+    /// Make a repository that anybody who has its files can read
+    #[arg(long)]
+    no_encryption: bool,
+    /// Let the group of the files read them
+    #[arg(long)]
+    group_readable: bool,
+    /// Cut files as the repository at URL does, so that copies between the two take no more room
+    #[arg(long, value_name = "URL")]
+    copy_chunker_from: Option<String>,
+}
+
+pub fn run(context: &Context, args: &Args) -> Outcome {
+    let place = context.place()?;
+    match located_at(&place) {
+        Err(Failure { code: NO_REPOSITORY, .. }) => {}
+        Ok(there) => {
+            let what = format!("{} holds the repository {} already", place.display(), there.id().short());
+            return Err(Failure::new(FAILED, what));
+        }
+        Err(failure) => return Err(failure),
+    }
+    if context.global.dry_run {
+        context.output.say(&format!("would make a repository in {}", place.display()))?;
+        return Ok(0);
+    }
+    let made = make(context, args)?;
+    let id = made.id().to_string();
+    if context.output.json {
+        let location = made.backend().location();
+        context.output.result(&Message::new("initialized").with("id", id).with("repository", location))?;
+        return Ok(0);
+    }
+    context.output.say(&format!("made repository {id} in {}", made.backend().location()))?;
+    context.output.say(match made.is_encrypted() {
+        true => "Keep its password safe: without it nothing in the repository can ever be read again.",
+        false => "It is not encrypted: whoever has its files can read everything in it.",
+    })?;
+    Ok(0)
+}
+
+/// Makes the repository that `--repo` names.
+pub fn make(context: &Context, args: &Args) -> Result<Repository, Failure> {
+    let place = context.place()?;
+    let like = match &args.copy_chunker_from {
+        Some(url) => Some(located_at(&directory(url)?)?.config().clone()),
+        None => None,
+    };
+    let password = if args.no_encryption { None } else { Some(password::first(context)?) };
+    let backend = LocalBackend::create(&place, args.group_readable)?;
+    let new = NewRepository {
+        password: password.as_ref(),
+        owner: owner(String::new()),
+        group_readable: args.group_readable,
+        like: like.as_ref(),
+        now: context.now(),
+    };
+    let mut repository = create(Arc::new(backend), &new)?;
+    repository.set_cache(context.cache().as_deref());
+    Ok(repository)
+}
+
+/// Who makes a key, for its label.
+pub fn owner(label: String) -> SlotOwner {
+    SlotOwner { label, user: process::user_name(), host: process::host_name() }
+}

@@ -1,0 +1,21 @@
+//! One file for each command: parse, call one function, print.
+
+pub mod backup;
+pub mod check;
+pub mod completions;
+pub mod copy;
+pub mod diff;
+pub mod dump;
+pub mod find;
+pub mod history;
+pub mod init;
+pub mod key;
+pub mod ls;
+pub mod man;
+pub mod repair;
+pub mod restore;
+pub mod show_config;
+pub mod snapshots;
+pub mod stats;
+pub mod tag;
+pub mod version;

@@ -1,0 +1,229 @@
+//! `restore`: from a snapshot back to files.
+
+use crate::cli::context::Context;
+use crate::cli::failure::{FAILED, Failure, Outcome, VALIDATION};
+use crate::cli::json::Message;
+use crate::cli::names::shown;
+use crate::cli::options::AtArgs;
+use crate::cli::stop::Stop;
+use crate::cli::terminal::Watch;
+use crate::repository::reader::Reader;
+use crate::repository::snapshots::list;
+use crate::restore::{
+    Action, Counts, Overwrite, Plan, RestoreOptions, Summary, What, execute, plan, preview,
+};
+use crate::units;
+use clap::ValueEnum;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Restore a snapshot, or a part of it, below a directory
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The snapshot; with a path the contents of that directory go straight into DIR
+    #[arg(value_name = "SNAP[:PATH]")]
+    snapshot: Option<OsString>,
+    /// Where to
+    #[arg(short, long, value_name = "DIR")]
+    target: Option<PathBuf>,
+    #[command(flatten)]
+    at: AtArgs,
+    /// Only what matches this gitignore pattern
+    #[arg(short, long, value_name = "PATTERN")]
+    include: Vec<String>,
+    /// The same, whatever the case of letters
+    #[arg(long, value_name = "PATTERN")]
+    iinclude: Vec<String>,
+    /// Not what matches this pattern
+    #[arg(short, long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// The same, whatever the case of letters
+    #[arg(long, value_name = "PATTERN")]
+    iexclude: Vec<String>,
+    /// What happens to files that are there already
+    #[arg(long, value_name = "WHEN", default_value = "always")]
+    overwrite: When,
+    /// Delete what is not in the snapshot
+    #[arg(long)]
+    delete: bool,
+    /// Read everything again from the disk afterwards and compare
+    #[arg(long)]
+    verify: bool,
+    /// Make holes of zeros
+    #[arg(long)]
+    sparse: bool,
+    /// Owners by number, not by name
+    #[arg(long)]
+    numeric_id: bool,
+    /// Leave owners alone
+    #[arg(long)]
+    no_ownership: bool,
+    /// Leave extended attributes and ACLs alone
+    #[arg(long)]
+    no_xattrs: bool,
+}
+
+/// When a file that is there already is replaced.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum When {
+    Always,
+    IfChanged,
+    IfNewer,
+    Never,
+}
+
+pub fn run(context: &Context, args: &Args) -> Outcome {
+    let Some(to) = &args.target else {
+        return Err(Failure::usage("where to? give --target DIR"));
+    };
+    let repository = context.open()?;
+    let from = args.at.target(&list(&repository)?, args.snapshot.as_deref(), context.now())?;
+    let reader = repository.reader()?;
+    let plan = plan(&reader, &from.snapshot.root, to, &options(args, from.path))?;
+    let mut watch = Watch::start(context);
+    if context.global.dry_run {
+        let counts = would(context, &reader, &plan, &watch);
+        watch.finish();
+        return told_dry(context, &counts?);
+    }
+    let begun = Instant::now();
+    let done = execute(&reader, plan, &watch.progress, &watch.report);
+    watch.finish();
+    let done = done?;
+    let seconds = begun.elapsed();
+    if context.output.json {
+        context.output.result(&summary(&done).with("seconds_elapsed", seconds.as_secs_f64()))?;
+    } else {
+        let snapshot = from.snapshot.id.short();
+        for line in story(&done, args) {
+            context.output.say(&line.replace("{snapshot}", &snapshot))?;
+        }
+        context.output.say(&format!("  took: {}", units::duration(seconds)))?;
+    }
+    Ok(match (done.verify_failed, done.problems) {
+        (0, 0) => 0,
+        (0, _) => FAILED,
+        _ => VALIDATION,
+    })
+}
+
+fn options(args: &Args, path: Option<Vec<u8>>) -> RestoreOptions {
+    RestoreOptions {
+        strip: path.is_some(),
+        below: path.unwrap_or_default(),
+        includes: args.include.clone(),
+        iincludes: args.iinclude.clone(),
+        excludes: args.exclude.clone(),
+        iexcludes: args.iexclude.clone(),
+        overwrite: match args.overwrite {
+            When::Always => Overwrite::Always,
+            When::IfChanged => Overwrite::IfChanged,
+            When::IfNewer => Overwrite::IfNewer,
+            When::Never => Overwrite::Never,
+        },
+        delete: args.delete,
+        verify: args.verify,
+        sparse: args.sparse,
+        owner: args.no_ownership.then_some(false),
+        numeric_ids: args.numeric_id,
+        special_bits: None,
+        no_xattrs: args.no_xattrs,
+    }
+}
+
+fn would(context: &Context, reader: &Reader, plan: &Plan, watch: &Watch) -> Result<Counts, Failure> {
+    let mut paper = context.output.paper();
+    let mut stop = Stop::default();
+    let done = preview(reader, plan, &watch.progress, &watch.report, &mut |action: &Action<'_>| {
+        let word = match action.what {
+            What::Create => "create",
+            What::Replace => "replace",
+            What::Keep => "keep",
+            What::Skip => "skip",
+            What::Delete => "delete",
+            What::Conflict => "conflict",
+        };
+        stop.at(if context.output.json {
+            let message = Message::new("verbose_status").with("action", word);
+            let message = message.with_path("item", "item_b64", &[b"/", action.path].concat());
+            paper.json(&message.with("size", action.bytes))
+        } else if context.output.quiet || (action.what == What::Keep && context.output.verbose == 0) {
+            Ok(())
+        } else {
+            let slash = if action.is_dir { "/" } else { "" };
+            paper.line(&format!("{word:<8} {}{slash}", shown(action.path)))
+        })
+    });
+    let counts = stop.or(done)?;
+    paper.finish()?;
+    Ok(counts)
+}
+
+fn told_dry(context: &Context, counts: &Counts) -> Outcome {
+    if context.output.json {
+        context.output.result(
+            &Message::new("summary")
+                .with("dry_run", true)
+                .with("create", counts.create)
+                .with("replace", counts.replace)
+                .with("keep", counts.keep)
+                .with("skip", counts.skip)
+                .with("delete", counts.delete)
+                .with("conflict", counts.conflict)
+                .with("bytes", counts.bytes)
+                .with("total_files", counts.total_files)
+                .with("total_bytes", counts.total_bytes),
+        )?;
+        return Ok(0);
+    }
+    context.output.say(&format!(
+        "would create {}, replace {}, delete {}, keep {}, skip {}; {} to write",
+        units::count(counts.create),
+        units::count(counts.replace),
+        units::count(counts.delete),
+        units::count(counts.keep),
+        units::count(counts.skip),
+        units::bytes(counts.bytes)
+    ))?;
+    Ok(0)
+}
+
+fn summary(done: &Summary) -> Message {
+    Message::new("summary")
+        .with("files_restored", done.files_restored)
+        .with("files_skipped", done.files_skipped)
+        .with("files_deleted", done.files_deleted)
+        .with("files_failed", done.files_failed)
+        .with("dirs_restored", done.dirs_restored)
+        .with("others_restored", done.others_restored)
+        .with("bytes_restored", done.bytes_restored)
+        .with("bytes_skipped", done.bytes_skipped)
+        .with("total_files", done.total_files)
+        .with("total_bytes", done.total_bytes)
+        .with("files_verified", done.files_verified)
+        .with("verify_failed", done.verify_failed)
+        .with("problems", done.problems)
+}
+
+fn story(done: &Summary, args: &Args) -> Vec<String> {
+    let files = units::counted(done.files_restored, "file", "files");
+    let mut lines =
+        vec![format!("snapshot {{snapshot}} restored: {files}, {}", units::bytes(done.bytes_restored))];
+    if done.files_skipped > 0 {
+        let count = units::counted(done.files_skipped, "file", "files");
+        lines.push(format!("  left alone: {count}, {}", units::bytes(done.bytes_skipped)));
+    }
+    if args.delete {
+        lines.push(format!("  deleted: {}", units::counted(done.files_deleted, "thing", "things")));
+    }
+    if args.verify {
+        let good = units::counted(done.files_verified, "file", "files");
+        lines.push(format!("  verified: {good} right, {} wrong", units::count(done.verify_failed)));
+    }
+    if done.problems > 0 {
+        let count = units::counted(done.problems, "problem", "problems");
+        lines.push(format!("  INCOMPLETE: {count}, each named above"));
+    }
+    lines
+}

@@ -1,0 +1,136 @@
+//! From flags to an open repository; the clock, the cache and the voice that every command uses.
+
+use super::failure::{Failure, NO_REPOSITORY};
+use super::layers::{Parsed, base_directory};
+use super::options::Global;
+use super::output::Output;
+use super::password;
+use crate::backend::local::LocalBackend;
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::error::{Error, ErrorKind, Result};
+use crate::repository::{Located, Repository, locate};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What every command is handed.
+pub struct Context {
+    pub global: Global,
+    pub output: Arc<Output>,
+    pub clock: SystemClock,
+    pub parsed: Parsed,
+}
+
+impl Context {
+    pub fn new(global: Global, output: Output, parsed: Parsed) -> Self {
+        Context { global, output: Arc::new(output), clock: SystemClock, parsed }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The directory named by `--repo`.
+    pub fn place(&self) -> std::result::Result<PathBuf, Failure> {
+        let Some(text) = self.global.repo.as_deref() else {
+            let what = "no repository is named; give --repo or set SNAPKEEP_REPOSITORY";
+            return Err(Failure::usage(what));
+        };
+        directory(text)
+    }
+
+    /// The repository named by `--repo`, not yet unlocked.
+    pub fn located(&self) -> std::result::Result<Located, Failure> {
+        located_at(&self.place()?)
+    }
+
+    /// The repository named by `--repo`, open.
+    pub fn open(&self) -> std::result::Result<Arc<Repository>, Failure> {
+        let located = self.located()?;
+        self.unlock(located).map(Arc::new)
+    }
+
+    pub fn unlock(&self, located: Located) -> std::result::Result<Repository, Failure> {
+        let password = if located.is_encrypted() { Some(password::existing(self)?) } else { None };
+        let cache = self.cache();
+        let repository = located.open(password.as_ref(), cache.as_deref())?;
+        let protection = if repository.is_encrypted() { "encrypted" } else { "not encrypted" };
+        self.output.detail(&format!("repository {} opened, {protection}", repository.id().short()));
+        Ok(repository)
+    }
+
+    /// The folder of all repositories' caches; `None` when there is to be none.
+    pub fn cache(&self) -> Option<PathBuf> {
+        if self.global.no_cache {
+            return None;
+        }
+        let usual = || base_directory("XDG_CACHE_HOME", ".cache").map(|home| home.join("snapkeep"));
+        let dir = self.global.cache_dir.clone().or_else(usual)?;
+        // Without it everything works, only slower.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).ok()?;
+        Some(dir)
+    }
+
+    /// Tries again while somebody else holds what `work` needs, as long as `--retry-lock` says.
+    pub fn patiently<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
+        let until = self.global.retry_lock.map(|span| Instant::now() + span);
+        loop {
+            match work() {
+                Err(e) if e.kind() == ErrorKind::Locked && until.is_some_and(|t| Instant::now() < t) => {
+                    std::thread::sleep(Duration::from_millis(500));
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+/// A repository in a directory, not yet unlocked.
+pub fn located_at(root: &Path) -> std::result::Result<Located, Failure> {
+    let not_there = |e: Error| match e.kind() {
+        ErrorKind::NotFound => Failure::new(NO_REPOSITORY, format!("no repository: {}", e.message())),
+        _ => Failure::from(e),
+    };
+    let located = locate(Arc::new(LocalBackend::open(root).map_err(not_there)?)).map_err(not_there)?;
+    if !located.config().group_readable {
+        return Ok(located);
+    }
+    let mut backend = LocalBackend::open(root).map_err(not_there)?;
+    backend.set_group_readable(true);
+    locate(Arc::new(backend)).map_err(not_there)
+}
+
+/// The directory meant by a repository's URL; other places are refused by name.
+pub fn directory(text: &str) -> std::result::Result<PathBuf, Failure> {
+    let path = text.strip_prefix("file://").or_else(|| text.strip_prefix("local:")).unwrap_or(text);
+    let head = path.split('/').next().unwrap_or_default();
+    if let Some((scheme, _)) = head.split_once(':') {
+        let what = format!(
+            "`{}:` repositories are not supported by this version, only directories; a directory whose name \
+             holds a colon is written ./NAME",
+            super::names::escape(scheme.as_bytes())
+        );
+        return Err(Failure::usage(what));
+    }
+    if path.is_empty() {
+        return Err(Failure::usage("the repository's name is empty"));
+    }
+    Ok(PathBuf::from(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_directories_are_repositories() {
+        assert_eq!(directory("/srv/a:b").expect("a path"), Path::new("/srv/a:b"));
+        assert_eq!(directory("local:/srv").expect("a path"), Path::new("/srv"));
+        assert_eq!(directory("./a:b").expect("a path"), Path::new("./a:b"));
+        for other in ["s3:host/bucket", "s3://bucket/x", "sftp:user:secret@host:/x", "host:/x"] {
+            let failure = directory(other).expect_err("refused");
+            assert!(!failure.message.expect("told").contains("secret"));
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The shapes of JSON that several commands write.
+
+use super::names::decode_path;
+use crate::format::entry::{Entry, Kind};
+use crate::format::snapshot::{GitState, Summary};
+use crate::repository::snapshots::Listed;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+pub fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// `bytes` in base64 where text would lose something.
+pub fn base64_if_needed(bytes: &[u8]) -> Option<String> {
+    std::str::from_utf8(bytes).is_err().then(|| base64(bytes))
+}
+
+/// An object whose fields stand in the order they were given.
+#[derive(Default)]
+pub struct Message {
+    fields: Vec<(&'static str, Value)>,
+}
+
+impl Message {
+    pub fn new(message_type: &'static str) -> Self {
+        Message::default().with("message_type", message_type)
+    }
+
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+
+    /// A path: lossy under `name`, exact under `exact` where that says more.
+    #[must_use]
+    pub fn with_path(self, name: &'static str, exact: &'static str, path: &[u8]) -> Self {
+        let message = self.with(name, String::from_utf8_lossy(path));
+        match base64_if_needed(path) {
+            Some(raw) => message.with(exact, raw),
+            None => message,
+        }
+    }
+
+    /// The fields of something that is an object by itself.
+    #[must_use]
+    pub fn with_all<T: Serialize>(mut self, fields: &'static [&'static str], of: &T) -> Self {
+        let value = serde_json::to_value(of).unwrap_or_default();
+        for name in fields {
+            self.fields.push((name, value[*name].clone()));
+        }
+        self
+    }
+}
+
+impl Message {
+    /// As a part of another object.
+    pub fn value(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+impl Serialize for Message {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.fields.len()))?;
+        for (name, value) in &self.fields {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+/// A snapshot.
+#[derive(Serialize)]
+pub struct SnapshotJson<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_type: Option<&'static str>,
+    id: &'a str,
+    short_id: String,
+    time: &'a str,
+    parent: Option<&'a str>,
+    tree: &'a str,
+    hostname: &'a str,
+    username: &'a str,
+    paths: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paths_b64: Option<Vec<String>>,
+    tags: &'a [String],
+    label: Option<&'a str>,
+    excludes: &'a [String],
+    program_version: &'a str,
+    summary: SummaryJson<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    git: Option<&'a GitState>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct SummaryJson<'a> {
+    backup_start: &'a str,
+    backup_end: &'a str,
+    #[serde(flatten)]
+    counts: &'a Summary,
+}
+
+impl<'a> SnapshotJson<'a> {
+    pub fn new(listed: &'a Listed) -> Self {
+        let record = &listed.record;
+        let raw: Vec<Vec<u8>> = record.paths.iter().map(|p| decode_path(p)).collect();
+        let lossy = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
+        let odd = raw.iter().any(|p| std::str::from_utf8(p).is_err());
+        SnapshotJson {
+            message_type: None,
+            id: &record.id,
+            short_id: listed.id.short(),
+            time: &record.time,
+            parent: record.parent.as_deref(),
+            tree: &record.root,
+            hostname: &record.hostname,
+            username: &record.username,
+            paths: raw.iter().map(lossy).collect(),
+            paths_b64: odd.then(|| raw.iter().map(|p| base64(p)).collect()),
+            tags: &record.tags,
+            label: record.label.as_deref(),
+            excludes: &record.excludes,
+            program_version: &record.program_version,
+            summary: SummaryJson {
+                backup_start: &record.backup_start,
+                backup_end: &record.backup_end,
+                counts: &record.summary,
+            },
+            git: record.git.as_ref(),
+            original: record.origin.as_deref(),
+        }
+    }
+
+    /// As a line among lines of other kinds.
+    pub fn message(listed: &'a Listed) -> Self {
+        SnapshotJson { message_type: Some("snapshot"), ..SnapshotJson::new(listed) }
+    }
+}
+
+/// One thing in a snapshot.
+#[derive(Serialize)]
+pub struct NodeJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_type: Option<&'static str>,
+    name: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_b64: Option<String>,
+    size: u64,
+    mode: u32,
+    permissions: String,
+    mtime: String,
+    uid: u32,
+    gid: u32,
+    user: String,
+    group: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    linktarget: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    linktarget_b64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<[u32; 2]>,
+    /// Names of one file share a number.
+    #[serde(skip_serializing_if = "is_zero")]
+    link_id: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+impl NodeJson {
+    /// As a part of another object.
+    pub fn found(entry: &Entry) -> Self {
+        NodeJson { message_type: None, ..NodeJson::new(entry) }
+    }
+
+    pub fn new(entry: &Entry) -> Self {
+        let mut path = vec![b'/'];
+        path.extend_from_slice(&entry.path);
+        let target = match &entry.kind {
+            Kind::Symlink(target) => Some(target),
+            _ => None,
+        };
+        let device = match entry.kind {
+            Kind::CharDevice(major, minor) | Kind::BlockDevice(major, minor) => Some([major, minor]),
+            _ => None,
+        };
+        NodeJson {
+            message_type: Some("node"),
+            name: String::from_utf8_lossy(entry.name()).into_owned(),
+            kind: type_word(&entry.kind),
+            path_b64: base64_if_needed(&path),
+            path: String::from_utf8_lossy(&path).into_owned(),
+            size: entry.content.size,
+            mode: entry.meta.mode,
+            permissions: permissions(entry),
+            mtime: entry.meta.mtime.rfc3339(),
+            uid: entry.meta.owner.uid,
+            gid: entry.meta.owner.gid,
+            user: entry.meta.owner.user.clone(),
+            group: entry.meta.owner.group.clone(),
+            linktarget: target.map(|t| String::from_utf8_lossy(t).into_owned()),
+            linktarget_b64: target.and_then(|t| base64_if_needed(t)),
+            device,
+            link_id: entry.link,
+        }
+    }
+}
+
+pub fn type_word(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::File => "file",
+        Kind::Directory => "dir",
+        Kind::Symlink(_) => "symlink",
+        Kind::Fifo => "fifo",
+        Kind::Socket => "socket",
+        Kind::CharDevice(..) => "chardev",
+        Kind::BlockDevice(..) => "dev",
+    }
+}
+
+/// `drwxr-xr-x`, as `ls -l` writes it.
+pub fn permissions(entry: &Entry) -> String {
+    let mode = entry.meta.mode;
+    let mut out = String::with_capacity(10);
+    out.push(match entry.kind {
+        Kind::File => '-',
+        Kind::Directory => 'd',
+        Kind::Symlink(_) => 'l',
+        Kind::Fifo => 'p',
+        Kind::Socket => 's',
+        Kind::CharDevice(..) => 'c',
+        Kind::BlockDevice(..) => 'b',
+    });
+    let special = [(0o4000, 's', 'S'), (0o2000, 's', 'S'), (0o1000, 't', 'T')];
+    for (n, (bit, with, without)) in special.into_iter().enumerate() {
+        let three = mode >> (6 - 3 * n);
+        out.push(if three & 4 != 0 { 'r' } else { '-' });
+        out.push(if three & 2 != 0 { 'w' } else { '-' });
+        out.push(match (mode & bit != 0, three & 1 != 0) {
+            (true, true) => with,
+            (true, false) => without,
+            (false, true) => 'x',
+            (false, false) => '-',
+        });
+    }
+    out
+}

@@ -1,0 +1,234 @@
+//! What the program says: results on standard output, everything else on standard error, as text or JSON.
+
+use super::failure::Failure;
+use super::json::Message;
+use super::names::escape;
+use super::options::Global;
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Context, Result};
+use serde::Serialize;
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal, Stdout, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::{Mutex, PoisonError};
+
+/// Columns of a terminal nobody can ask for its width.
+const USUAL_WIDTH: usize = 80;
+
+/// Runs a piece of writing while the progress bar is out of its way.
+pub type Above = Box<dyn Fn(&dyn Fn()) + Send>;
+
+/// How to speak, and to whom.
+pub struct Output {
+    pub json: bool,
+    pub quiet: bool,
+    pub verbose: u8,
+    colour: bool,
+    log: Option<Mutex<File>>,
+    above: Mutex<Option<Above>>,
+}
+
+/// Results on their way to standard output.
+pub struct Paper {
+    out: BufWriter<Stdout>,
+}
+
+impl Paper {
+    pub fn line(&mut self, text: &str) -> std::result::Result<(), Failure> {
+        self.bytes(text.as_bytes())?;
+        self.bytes(b"\n")
+    }
+
+    pub fn bytes(&mut self, bytes: &[u8]) -> std::result::Result<(), Failure> {
+        self.out.write_all(bytes).map_err(|e| Failure::output(&e))
+    }
+
+    pub fn json<T: Serialize>(&mut self, value: &T) -> std::result::Result<(), Failure> {
+        self.line(&to_json(value))
+    }
+
+    /// Everything must have left before a command has succeeded.
+    pub fn finish(mut self) -> std::result::Result<(), Failure> {
+        self.out.flush().map_err(|e| Failure::output(&e))
+    }
+}
+
+fn to_json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+impl Output {
+    pub fn new(global: &Global) -> Result<Self> {
+        let log = match &global.log_file {
+            None => None,
+            Some(path) => {
+                let file = File::options().append(true).create(true).mode(0o600).open(path);
+                Some(Mutex::new(file.context(|| format!("cannot write the log file {}", path.display()))?))
+            }
+        };
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+            || std::env::var_os("TERM").is_some_and(|t| t == "dumb");
+        Ok(Output {
+            json: global.json,
+            quiet: global.quiet,
+            verbose: global.verbose,
+            colour: !plain,
+            log,
+            above: Mutex::default(),
+        })
+    }
+
+    pub fn paper(&self) -> Paper {
+        Paper { out: BufWriter::with_capacity(64 << 10, std::io::stdout()) }
+    }
+
+    /// One finished JSON object or line of a result, at once.
+    pub fn result<T: Serialize>(&self, value: &T) -> std::result::Result<(), Failure> {
+        let mut paper = self.paper();
+        paper.json(value)?;
+        paper.finish()
+    }
+
+    /// As `result`, from an operation that goes on whether or not somebody listens.
+    pub fn passing<T: Serialize>(&self, value: &T) {
+        let _ = self.result(value);
+    }
+
+    /// A line for people about what was done; not with `--quiet` and not among JSON.
+    pub fn say(&self, text: &str) -> std::result::Result<(), Failure> {
+        if self.quiet || self.json {
+            return Ok(());
+        }
+        let mut paper = self.paper();
+        paper.line(text)?;
+        paper.finish()
+    }
+
+    /// A line on standard error for those who asked for more.
+    pub fn detail(&self, text: &str) {
+        self.log("info", text);
+        if self.verbose > 0 && !self.json {
+            self.stderr(text);
+        }
+    }
+
+    /// Something to look at that stops nothing.
+    pub fn warn(&self, text: &str) {
+        self.log("warning", text);
+        if self.json {
+            self.stderr(&to_json(&Message::new("warning").with("message", text)));
+        } else {
+            self.stderr(&format!("{} {}", self.painted(Paint::Yellow, "warning:"), lines(text)));
+        }
+    }
+
+    /// One item that could not be handled; the operation goes on.
+    pub fn problem(&self, during: &str, item: &[u8], text: &str) {
+        let text = &naming(item, text);
+        self.log("error", text);
+        if !self.json {
+            self.stderr(&format!("{} {}", self.painted(Paint::Red, "error:"), lines(text)));
+            return;
+        }
+        let error = Message::default().with("message", text.as_str());
+        let error = serde_json::to_value(error).unwrap_or_default();
+        let message = Message::new("error").with("error", error).with("during", during);
+        self.stderr(&to_json(&message.with_path("item", "item_b64", item)));
+    }
+
+    /// The last word of a command that failed.
+    pub fn exit_error(&self, code: u8, message: &str) {
+        self.log("error", message);
+        if self.json || !self.colour {
+            exit_error_bare(self.json, code, message);
+        } else {
+            self.stderr(&format!("{} {}", self.painted(Paint::Red, "error:"), lines(message)));
+        }
+    }
+
+    fn stderr(&self, text: &str) {
+        let write = || {
+            // Nobody is left to tell when this fails.
+            let _ = writeln!(std::io::stderr(), "{text}");
+        };
+        match self.above.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            Some(above) => above(&write),
+            None => write(),
+        }
+    }
+
+    /// From now on lines are written by way of this; there is a progress bar.
+    pub fn write_above(&self, above: Option<Above>) {
+        *self.above.lock().unwrap_or_else(PoisonError::into_inner) = above;
+    }
+
+    pub fn log(&self, level: &str, text: &str) {
+        if let Some(log) = &self.log {
+            let line = format!("{} {level}: {}\n", SystemClock.now().rfc3339(), lines(text));
+            let mut file = log.lock().unwrap_or_else(PoisonError::into_inner);
+            // A log that cannot be written must not stop a backup.
+            let _ = file.write_all(line.as_bytes());
+        }
+    }
+
+    pub fn has_log(&self) -> bool {
+        self.log.is_some()
+    }
+
+    fn painted(&self, paint: Paint, text: &str) -> String {
+        if self.colour && std::io::stderr().is_terminal() { paint.on(text) } else { text.to_owned() }
+    }
+
+    /// Whether results may be coloured.
+    pub fn colours(&self) -> bool {
+        self.colour && std::io::stdout().is_terminal()
+    }
+
+    /// Columns for tables.
+    pub fn width(&self) -> usize {
+        let stdout = std::io::stdout();
+        let size = if stdout.is_terminal() { rustix::termios::tcgetwinsize(stdout).ok() } else { None };
+        size.map(|s| usize::from(s.ws_col)).filter(|w| *w >= 40).unwrap_or(USUAL_WIDTH)
+    }
+}
+
+/// A few colours.
+#[derive(Clone, Copy)]
+pub enum Paint {
+    Bold,
+    Red,
+    Yellow,
+}
+
+impl Paint {
+    pub fn on(self, text: &str) -> String {
+        let code = match self {
+            Paint::Bold => "1",
+            Paint::Red => "31;1",
+            Paint::Yellow => "33;1",
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
+
+/// The last word where there is no `Output` yet.
+pub fn exit_error_bare(json: bool, code: u8, message: &str) {
+    let text = if json {
+        to_json(&Message::new("exit_error").with("code", code).with("message", message))
+    } else {
+        format!("error: {}", lines(message))
+    };
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// `text`, with the item in front unless it is in it already.
+pub fn naming(item: &[u8], text: &str) -> String {
+    let item = String::from_utf8_lossy(item);
+    if text.contains(item.as_ref()) { text.to_owned() } else { format!("{item}: {text}") }
+}
+
+/// Text that may hold names from anywhere, fit for a terminal; line breaks of our own stay.
+pub fn lines(text: &str) -> String {
+    let safe = |line: &str| escape(line.as_bytes()).replace("\\\\", "\\");
+    text.split('\n').map(safe).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,186 @@
+//! From a snapshot back to files: look at snapshot and target, then do it.
+//!
+//! Nothing here keeps a list of everything. The manifest is followed group by group; what is to be done with each
+//! entry is decided where it stands, and `preview` shows the same decisions that `execute` carries out. In memory
+//! are two batches of entries, the directories from the target down to where the walk stands, the first name of
+//! each hard-linked file, and the reader's cache.
+
+mod batch;
+mod clear;
+mod content;
+mod course;
+mod decide;
+mod links;
+mod place;
+mod plan;
+mod preview;
+mod select;
+mod tally;
+mod verify;
+
+use crate::error::Result;
+use crate::format::entry::Metadata;
+use crate::id::ChunkId;
+use crate::manifest::walk::Groups;
+use crate::progress::{Progress, Report};
+use crate::repository::reader::Reader;
+use select::Select;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// What happens to something that stands in the target already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overwrite {
+    /// It is replaced.
+    #[default]
+    Always,
+    /// It is replaced unless type, size and modification time are those of the snapshot: goes on where an
+    /// interrupted restore ended.
+    IfChanged,
+    /// It is replaced if it was modified before what the snapshot holds.
+    IfNewer,
+    /// It stays.
+    Never,
+}
+
+/// How to restore.
+#[derive(Clone, Debug, Default)]
+pub struct RestoreOptions {
+    /// Stored path of what is wanted, without the leading slash; empty for everything.
+    pub below: Vec<u8>,
+    /// The contents of the directory `below` go straight into the target; a single file goes there by its name.
+    /// The directory's own metadata is applied to a target that has to be made, or with `delete`.
+    pub strip: bool,
+    /// Patterns as in `.gitignore`, on the stored path: only what matches, all below it and what leads there.
+    pub includes: Vec<String>,
+    /// The same without regard to upper and lower case.
+    pub iincludes: Vec<String>,
+    pub excludes: Vec<String>,
+    pub iexcludes: Vec<String>,
+    pub overwrite: Overwrite,
+    /// Remove what stands in restored directories and is not in the snapshot, unless patterns leave it out.
+    pub delete: bool,
+    /// Read everything again from the disk afterwards and compare.
+    pub verify: bool,
+    /// Make holes of zeros that were stored as data, too.
+    pub sparse: bool,
+    /// Give things their recorded owner; by default when we are root.
+    pub owner: Option<bool>,
+    /// Owners by number; otherwise by name where this machine knows the name, and by number where it does not.
+    pub numeric_ids: bool,
+    /// Setuid and setgid of files; by default when owners are restored.
+    pub special_bits: Option<bool>,
+    /// Leave extended attributes and ACLs alone.
+    pub no_xattrs: bool,
+}
+
+/// What would be restored, and where to: checked, but nothing has been touched.
+pub struct Plan {
+    groups: Groups,
+    /// The groups that hold what is wanted.
+    range: Range<usize>,
+    target: PathBuf,
+    options: RestoreOptions,
+    select: Select,
+    /// Stored path of the directory that the target stands for.
+    base: Vec<u8>,
+    /// Metadata for the target itself, for the cases in which it is given any.
+    base_meta: Option<Metadata>,
+    /// The directories that lead to `below`, for those that have to be made.
+    above: Vec<(Vec<u8>, Metadata)>,
+    /// Entries and bytes at or below `below`, whatever the patterns say.
+    pub entries: u64,
+    pub bytes: u64,
+}
+
+/// What is done with one thing; the answer to "what would happen".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Nothing stands there.
+    Create,
+    /// What stands there is replaced.
+    Replace,
+    /// The right thing stands there already.
+    Keep,
+    /// Something else stands there and the rule lets it stand.
+    Skip,
+    /// Not in the snapshot: deleted, with all below it.
+    Delete,
+    /// It cannot be restored: a part of its path is something that must stay.
+    Conflict,
+}
+
+/// One line of a preview.
+#[derive(Clone, Copy, Debug)]
+pub struct Action<'a> {
+    pub what: What,
+    /// As stored, also for things that are only in the target.
+    pub path: &'a [u8],
+    pub is_dir: bool,
+    /// Bytes of a file.
+    pub bytes: u64,
+}
+
+/// How often each action would be done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub create: u64,
+    pub replace: u64,
+    pub keep: u64,
+    pub skip: u64,
+    pub delete: u64,
+    pub conflict: u64,
+    /// Bytes of files that would be written.
+    pub bytes: u64,
+    /// Regular files meant, and their bytes.
+    pub total_files: u64,
+    pub total_bytes: u64,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Regular files written or linked.
+    pub files_restored: u64,
+    /// Regular files that stood there already and were left alone.
+    pub files_skipped: u64,
+    /// Things removed because the snapshot does not have them.
+    pub files_deleted: u64,
+    /// Regular files and others that could not be restored.
+    pub files_failed: u64,
+    pub dirs_restored: u64,
+    /// Symlinks, pipes, sockets and devices.
+    pub others_restored: u64,
+    pub bytes_restored: u64,
+    pub bytes_skipped: u64,
+    /// Regular files meant, and their bytes.
+    pub total_files: u64,
+    pub total_bytes: u64,
+    /// Files read again and found right, and found wrong.
+    pub files_verified: u64,
+    pub verify_failed: u64,
+    /// Problems reported, of every sort.
+    pub problems: u64,
+}
+
+/// Looks at the request and the snapshot and refuses what is dangerous. Touches nothing.
+pub fn plan(reader: &Reader, root: &ChunkId, target: &Path, options: &RestoreOptions) -> Result<Plan> {
+    plan::plan(reader, root, target, options)
+}
+
+/// Looks at every entry and at the target, and hands over what `execute` would do now. Touches nothing.
+pub fn preview(
+    reader: &Reader,
+    plan: &Plan,
+    progress: &Progress,
+    report: &dyn Report,
+    each: &mut dyn FnMut(&Action<'_>) -> Result<()>,
+) -> Result<Counts> {
+    preview::preview(reader, plan, progress, report, each)
+}
+
+/// Restores. What fails is reported and counted, and the rest goes on; only a full disk, a target that cannot be
+/// used and the user's wish end it early.
+pub fn execute(reader: &Reader, plan: Plan, progress: &Progress, report: &dyn Report) -> Result<Summary> {
+    batch::execute(reader, &plan, progress, report)
+}
