@@ -53,7 +53,7 @@ pub struct FolderSize {
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
     pub snapshots_count: u64,
-    /// Bytes of all files of all chosen snapshots; each name of a hard-linked file counts in `raw-data` alone not.
+    /// Bytes of all files of all chosen snapshots; a file with several names counts once in each.
     pub total_size: u64,
     /// Entries of any kind, in all chosen snapshots.
     pub total_file_count: u64,
@@ -71,7 +71,7 @@ pub struct Stats {
     pub compression_ratio: Option<f64>,
     /// Bytes of files to the plain bytes of unique chunks of content.
     pub dedup_ratio: Option<f64>,
-    /// Bytes of the repository that are neither chunks in use nor waiting to be collected: headers, tables, records.
+    /// Bytes of the repository that are no bodies: headers, tables, seals, records.
     pub overhead: u64,
     /// Bytes of bodies none of the chosen snapshots needs.
     pub unused: u64,
@@ -201,12 +201,15 @@ fn total(outlines: &[Vec<usize>], counts: &[GroupCount], stats: &mut Stats) {
     }
 }
 
+/// What a pack holds of the wanted chunks (plain bytes, share of the stored bytes), and the bytes of all its bodies.
+type PackShare = (Vec<(ChunkId, u32, f64)>, u64);
+
 /// Stored bytes, from the packs' own footers.
 fn chunks(repository: &Repository, needed: &HashMap<ChunkId, Option<u32>>, stats: &mut Stats) -> Result<()> {
     let (backend, keyring) = (repository.backend().as_ref(), repository.keyring().as_ref());
     let packs: Vec<_> =
         backend.list(Folder::Packs)?.iter().map(|stat| (stat.name.header_name(), stat.size)).collect();
-    let listed: Vec<(Vec<(ChunkId, u32, f64)>, u64)> = packs
+    let listed: Vec<PackShare> = packs
         .par_iter()
         .map(|&(id, size)| {
             let (footer, _) = match read_footer(backend, keyring, id, size) {

@@ -24,7 +24,7 @@ struct Hit {
 /// Adds to every finding the snapshots and files it hurts.
 pub fn look(check: &Check<'_>, manifests: &Manifests, snapshots: &[Listed]) -> Result<()> {
     let causes = dependents(check)?;
-    if causes.is_empty() {
+    if causes.is_empty() && manifests.groups.iter().all(|g| g.wrong.get().is_none()) {
         return Ok(());
     }
     for snapshot in snapshots {
@@ -39,11 +39,11 @@ pub fn look(check: &Check<'_>, manifests: &Manifests, snapshots: &[Listed]) -> R
         .map(|(number, group)| {
             check.progress.keep_going()?;
             let mut hits: HashMap<Finding, Hit> = HashMap::new();
-            if let Some(&finding) = causes.get(&group.item.id) {
+            if let Some(&finding) = causes.get(&group.item.id).or(group.wrong.get()) {
                 // Nobody can say what stood in it, only from where on and how much.
                 let paths = vec![group.item.first.clone()];
                 hits.insert(finding, Hit { total: group.item.entries, paths });
-            } else if let Some(entries) = read(check, &group.item)? {
+            } else if let Some(entries) = read(check, group)? {
                 for entry in &entries {
                     for finding in of_entry(check, entry, &causes)? {
                         let hit = hits.entry(finding).or_default();

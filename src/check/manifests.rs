@@ -4,7 +4,7 @@ use super::Check;
 use super::damage::DamageKind;
 use super::findings::Finding;
 use super::packs::Standing;
-use crate::crypto::ChunkSort;
+use crate::crypto::{ChunkSort, hash};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::{Content, Entry, Extent, path_order};
 use crate::format::extents::{decode_list, extents_len};
@@ -15,14 +15,20 @@ use crate::id::{ChunkId, SnapshotId};
 use crate::repository::snapshots::Listed;
 use rayon::prelude::{IntoParallelIterator, ParallelIterator};
 use std::collections::HashMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One group with its stat column, however many snapshots share it.
 pub struct Group {
     pub item: RootItem,
     /// The last path in it, once it was read.
-    last: std::sync::OnceLock<Vec<u8>>,
+    last: OnceLock<Vec<u8>>,
+    /// Set when its bytes are as they were written and still no such group.
+    pub wrong: OnceLock<Finding>,
 }
+
+/// What a root says about a group. Two roots that differ in it cannot both be right.
+type GroupKey = (ChunkId, Option<ChunkId>, u64, u64, u64);
 
 /// A snapshot as its groups, by number.
 pub struct Outline {
@@ -37,7 +43,7 @@ pub struct Outline {
 pub struct Manifests {
     pub groups: Vec<Group>,
     pub outlines: Vec<Outline>,
-    numbers: HashMap<(ChunkId, Option<ChunkId>), u32>,
+    numbers: HashMap<GroupKey, u32>,
 }
 
 /// A file whose whole hash is to be proved.
@@ -45,6 +51,20 @@ pub struct Sample {
     pub group: u32,
     pub path: Vec<u8>,
     pub content: Content,
+}
+
+/// References that were just found good: versions of one group, which follow one another, share nearly all.
+struct Seen(Vec<Option<(ChunkId, u32)>>);
+
+impl Seen {
+    fn new() -> Self {
+        Seen(vec![None; 1 << 13])
+    }
+
+    fn slot(&mut self, id: &ChunkId) -> &mut Option<(ChunkId, u32)> {
+        let at = id.hash64() as usize & (self.0.len() - 1);
+        &mut self.0[at]
+    }
 }
 
 /// Counts of what was looked at.
@@ -119,9 +139,10 @@ fn fits(root: &Root, item: &RootItem, level: Option<u8>) -> Result<()> {
 impl Manifests {
     fn add(&mut self, item: RootItem, outline: &mut Outline) {
         let next = self.groups.len() as u32;
-        let number = *self.numbers.entry((item.id, item.stat)).or_insert(next);
+        let key = (item.id, item.stat, item.entries, item.bytes, hash::short(&item.first));
+        let number = *self.numbers.entry(key).or_insert(next);
         if number == next {
-            self.groups.push(Group { item, last: std::sync::OnceLock::new() });
+            self.groups.push(Group { item, last: OnceLock::new(), wrong: OnceLock::new() });
         }
         outline.groups.push(number);
     }
@@ -141,16 +162,16 @@ pub fn look(check: &Check<'_>, manifests: &Manifests, counts: &Counts) -> Result
     let samples: Vec<Vec<Sample>> = manifests
         .in_order()
         .into_par_iter()
-        .map(|number| {
+        .map_init(Seen::new, |seen, number| {
             check.progress.keep_going()?;
             let group = &manifests.groups[number as usize];
-            let Some(entries) = read(check, &group.item)? else { return Ok(Vec::new()) };
+            let Some(entries) = read(check, group)? else { return Ok(Vec::new()) };
             let _ = group.last.set(entries.last().map(|e| e.path.clone()).unwrap_or_default());
             counts.entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
             stats(check, &group.item, &entries)?;
             let mut samples = Vec::new();
             for entry in entries {
-                references(check, &entry, counts)?;
+                references(check, &entry, counts, seen)?;
                 if check.wants_sample(&entry) {
                     samples.push(Sample { group: number, path: entry.path, content: entry.content });
                 }
@@ -163,7 +184,8 @@ pub fn look(check: &Check<'_>, manifests: &Manifests, counts: &Counts) -> Result
 }
 
 /// A group's entries, if it can be had and is what its root says.
-pub fn read(check: &Check<'_>, item: &RootItem) -> Result<Option<Vec<Entry>>> {
+pub fn read(check: &Check<'_>, group: &Group) -> Result<Option<Vec<Entry>>> {
+    let item = &group.item;
     let (Some(bytes), _) = check.get(ChunkSort::Manifest, &item.id)? else { return Ok(None) };
     let decoded = decode_group(&bytes).and_then(|entries| {
         let bytes = entries.iter().fold(0u64, |n, e| n.saturating_add(e.content.size));
@@ -176,7 +198,8 @@ pub fn read(check: &Check<'_>, item: &RootItem) -> Result<Option<Vec<Entry>>> {
     match decoded {
         Ok(entries) => Ok(Some(entries)),
         Err(e) => {
-            check.manifest_damage("manifest group", &item.id, e.message());
+            let what = format!("manifest group {}", item.id);
+            let _ = group.wrong.set(check.findings.add(DamageKind::Manifest, what, e.message()));
             Ok(None)
         }
     }
@@ -192,18 +215,22 @@ fn stats(check: &Check<'_>, item: &RootItem, entries: &[Entry]) -> Result<()> {
 }
 
 /// Looks up every chunk of a file.
-fn references(check: &Check<'_>, entry: &Entry, counts: &Counts) -> Result<()> {
-    let extents = |extents: &[Extent]| -> Result<()> {
+fn references(check: &Check<'_>, entry: &Entry, counts: &Counts, seen: &mut Seen) -> Result<()> {
+    let mut extents = |extents: &[Extent]| -> Result<()> {
         for extent in extents {
             if let Extent::Chunk { id, len, .. } = extent {
                 counts.references.fetch_add(1, Ordering::Relaxed);
-                check.resolve(ChunkSort::Content, id, Some(*len))?;
+                let slot = seen.slot(id);
+                if *slot != Some((*id, *len)) && check.resolve(ChunkSort::Content, id, Some(*len))?.is_none()
+                {
+                    *slot = Some((*id, *len));
+                }
             }
         }
         Ok(())
     };
     extents(&entry.content.extents)?;
-    each_list(check, &entry.content, &mut |list| extents(list))?;
+    each_list(check, &entry.content, &mut extents)?;
     Ok(())
 }
 
@@ -248,11 +275,10 @@ fn neighbours(check: &Check<'_>, manifests: &Manifests) {
             let [before, after] = [pair[0], pair[1]].map(|n| &manifests.groups[n as usize]);
             let in_order = before.last.get().is_none_or(|last| path_order(last, &after.item.first).is_lt());
             if !in_order {
-                check.manifest_damage(
-                    "manifest group",
-                    &after.item.id,
-                    "begins before the one in front of it ends",
-                );
+                let what = format!("manifest group {}", after.item.id);
+                let why = "begins before the one in front of it ends";
+                let finding = check.findings.add(DamageKind::Manifest, what, why);
+                check.findings.hurts_snapshot(finding, outline.id);
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::format::Folder;
 use crate::id::{PackId, SnapshotId};
-use crate::progress::{Progress, Report};
+use crate::progress::{Problem, Progress, Report};
 use crate::repository::Repository;
 use crate::repository::reader::Reader;
 use damage::{Damage, HurtFile, Information, Unchecked};
@@ -78,9 +78,10 @@ pub struct CheckReport {
     pub pack_bytes: u64,
     /// Chunks stored, copies counted.
     pub chunks: u64,
-    /// Manifest groups, each once, and the entries in them.
+    /// Manifest groups, each once, the entries in them, and the chunks these name.
     pub groups: u64,
     pub entries: u64,
+    pub references: u64,
     /// Packs read whole; left out because they were read lately; left over when the time was up.
     pub packs_read: u64,
     pub packs_fresh: u64,
@@ -153,6 +154,10 @@ pub fn run(
             return Ok(found);
         }
         attempt += 1;
+        let message = "packs were replaced while they were looked at; beginning again".to_owned();
+        report.warning(&Problem { item: b"packs".to_vec(), during: "check", message });
+        progress.errors.store(0, Ordering::Relaxed);
+        progress.bytes_done.store(0, Ordering::Relaxed);
     }
 }
 
@@ -198,6 +203,7 @@ fn once(
     let samples = manifests::look(&check, &manifests, &counts)?;
     out.groups = manifests.groups.len() as u64;
     out.entries = counts.entries.load(Ordering::Relaxed);
+    out.references = counts.references.load(Ordering::Relaxed);
     if options.read_data.is_some() {
         check.read_data(&mut out)?;
         (out.files_verified, out.file_bytes_verified) = files::look(&check, &manifests, &samples)?;

@@ -2,6 +2,8 @@
 
 mod backup;
 mod check;
+mod check_findings;
+mod check_stand;
 mod chunker;
 mod cli;
 mod compare;
