@@ -13,7 +13,7 @@ use std::io::Read;
 
 /// Zeros are looked for in blocks of this many bytes, aligned in the file, and only in sparse files.
 const HOLE_BLOCK: usize = 64 << 10;
-/// The buffer a large file is read through: two of the largest chunks.
+/// The buffer a large file is read through, unless two of the largest chunks need more.
 const BUFFER: usize = 2 << 20;
 const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
@@ -153,9 +153,10 @@ impl FileReader<'_> {
         let (mut at, mut first, mut ended) = (0u64, true, false);
         let mut is_sqlite = false;
         let max = self.chunker.class().max as usize;
+        let buffer_len = BUFFER.max(2 * max);
         while !ended {
             self.progress.keep_going().map_err(Trouble::Repository)?;
-            ended = self.fill_more(source, BUFFER).map_err(Trouble::Source)?;
+            ended = self.fill_more(source, buffer_len).map_err(Trouble::Source)?;
             if first {
                 is_sqlite = self.buffer.starts_with(SQLITE_MAGIC);
                 first = false;

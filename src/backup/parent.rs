@@ -62,8 +62,9 @@ impl<'w> Parent<'w> {
         }
     }
 
-    /// Compares what was found with the parent.
-    pub fn compare(&mut self, found: &Found) -> Match {
+    /// Compares what was found with the parent. For a directory `above` the sources only owner and mode count: its
+    /// times move with things that are not backed up, and must not make an unchanged source look changed.
+    pub fn compare(&mut self, found: &Found, above: bool) -> Match {
         let Some((old, stat)) = self.take(&found.entry.path) else { return Match::New };
         let new = &found.entry;
         let same_kind = match (&old.kind, &new.kind) {
@@ -74,8 +75,7 @@ impl<'w> Parent<'w> {
         let same_stat =
             stat.is_some_and(|s| !s.racy && s.inode == found.stat.inode && s.ctime == found.stat.ctime);
         if same_kind
-            && same_stat
-            && old.meta.mtime == new.meta.mtime
+            && (above || (same_stat && old.meta.mtime == new.meta.mtime))
             && old.meta.mode == new.meta.mode
             && old.meta.owner == new.meta.owner
             && old.link == new.link

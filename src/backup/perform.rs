@@ -4,6 +4,7 @@ use super::item::{FileReader, OldChunks, ReadContent, Trouble};
 use super::pipeline::{Run, Shared, store_run};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::{Entry, Extent, Flags, Kind, Stat};
+use crate::format::group::check_entry;
 use crate::id::ChunkId;
 use crate::os::{dir, xattr};
 use crate::repository::writer::{DeltaPolicy, Lane};
@@ -88,6 +89,11 @@ pub fn perform(
         Some(old) if **old == entry => Change::Same,
         Some(_) => Change::Changed,
     };
+    if let Err(why) = check_entry(&entry) {
+        // Readers enforce limits; what they would refuse must not be written.
+        shared.problem(&entry.path, why);
+        return Ok(None);
+    }
     remark(shared, &entry, sampled && change == Change::Changed);
     Ok(Some(Row { entry, stat, change }))
 }

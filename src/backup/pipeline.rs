@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::crypto::{ChunkSort, hash};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ChunkId;
-use crate::manifest::walk::Groups;
+use crate::manifest::walk::{Groups, is_below};
 use crate::progress::{Problem, Progress, Report};
 use crate::repository::writer::{DeltaPolicy, Lane, Writer};
 use crate::source::{FileSource, LeftOut, Step};
@@ -85,6 +85,11 @@ pub fn store(
         busy: AtomicUsize::new(workers),
         problems: AtomicUsize::new(0),
     };
+    if let Input::Files(source) = input {
+        for missing in source.missing_roots() {
+            shared.problem(&missing.item, &missing.message);
+        }
+    }
     let mut stored = match input {
         Input::Files(source) => store_files(&shared, source, parent, options, workers)?,
         Input::Stream { source, path } => stream::store(&shared, source, path, parent, options, started)?,
@@ -183,7 +188,8 @@ fn walk(
                 return Ok(());
             }
         };
-        let task = match parent.compare(&found) {
+        let above = found.entry.is_dir() && above_sources(source, &found.entry.path);
+        let task = match parent.compare(&found, above) {
             Match::New => Task::Read { found, old: None, sampled: false },
             Match::Changed(old) => Task::Read { found, old: Some(old), sampled: false },
             Match::Same(old) => {
@@ -231,6 +237,11 @@ impl Drop for Alarm<'_> {
             let _ = self.done.send(Done { number: u64::MAX, rows: Vec::new() });
         }
     }
+}
+
+/// Whether a directory only leads to sources: things come and go in it that are not part of the backup.
+fn above_sources(source: &FileSource, path: &[u8]) -> bool {
+    source.roots().any(|root| root.stored.len() > path.len() && is_below(&root.stored, path))
 }
 
 /// A worker's life: batches until there are no more, other workers' runs whenever there are some.

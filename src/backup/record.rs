@@ -21,7 +21,11 @@ pub struct Series {
 pub fn paths(input: &Input) -> Vec<String> {
     let shown = |stored: &[u8]| format!("/{}", encode_path(stored));
     let mut paths: Vec<String> = match input {
-        Input::Files(source) => source.roots().map(|root| shown(&root.stored)).collect(),
+        // A source that is missing today still belongs to the series.
+        Input::Files(source) => {
+            let missing = source.missing_roots().iter().map(|p| p.item.strip_prefix(b"/").unwrap_or(&p.item));
+            source.roots().map(|root| root.stored.as_slice()).chain(missing).map(shown).collect()
+        }
         Input::Stream { path, .. } => vec![shown(path)],
     };
     paths.sort();

@@ -56,6 +56,9 @@ impl Context {
     pub fn unlock(&self, located: Located) -> std::result::Result<Repository, Failure> {
         let password = if located.is_encrypted() { Some(password::existing(self)?) } else { None };
         let cache = self.cache();
+        if let Some(place) = located.local_place() {
+            super::seen::check(cache.as_deref(), &place, located.is_encrypted())?;
+        }
         let repository = located.open(password.as_ref(), cache.as_deref())?;
         let protection = if repository.is_encrypted() { "encrypted" } else { "not encrypted" };
         self.output.detail(&format!("repository {} opened, {protection}", repository.id().short()));

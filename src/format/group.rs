@@ -387,6 +387,31 @@ pub fn check_path(path: &[u8]) -> std::result::Result<(), &'static str> {
     Ok(())
 }
 
+/// Whether an entry keeps the limits that readers enforce; what does not must not be written.
+pub fn check_entry(entry: &Entry) -> std::result::Result<(), &'static str> {
+    check_path(&entry.path)?;
+    if let Kind::Symlink(target) = &entry.kind
+        && (target.is_empty() || target.len() > limit::TARGET_BYTES_MAX)
+    {
+        return Err("the link's target is too long to store");
+    }
+    for (name, value) in entry.meta.xattrs.iter().flat_map(|set| set.iter()) {
+        if name.is_empty() || name.len() > limit::NAME_BYTES_MAX || value.len() > limit::XATTR_BYTES_MAX {
+            return Err("an extended attribute is too long to store");
+        }
+    }
+    let total: usize =
+        entry.meta.xattrs.iter().flat_map(|set| set.iter()).map(|(n, v)| n.len() + v.len()).sum();
+    if total > limit::XATTRS_BYTES_MAX {
+        return Err("the extended attributes are too long to store");
+    }
+    let owner = &entry.meta.owner;
+    if owner.user.len() > limit::NAME_BYTES_MAX || owner.group.len() > limit::NAME_BYTES_MAX {
+        return Err("the owner's name is too long to store");
+    }
+    Ok(())
+}
+
 /// The stat column of a group: one value for each of its entries.
 pub fn encode_stats(entries: &[Entry], stats: &[Stat]) -> Vec<u8> {
     let (mut inodes, mut secs, mut nanos) = (Vec::new(), Vec::new(), Vec::new());

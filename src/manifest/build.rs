@@ -4,7 +4,7 @@ use crate::crypto::{ChunkSort, hash};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Extent, Stat, path_order};
 use crate::format::extents::encode_list;
-use crate::format::group::{GroupEncoder, encode_stats};
+use crate::format::group::{GroupEncoder, decode_group, encode_stats};
 use crate::format::root::{Root, RootItem};
 use crate::id::ChunkId;
 use crate::manifest::walk::Groups;
@@ -19,6 +19,8 @@ const GROUP_MAX: u64 = 4096;
 const GROUP_BYTES: usize = 256 << 10;
 /// Items of one root; more make a further level.
 const ROOT_ITEMS: usize = 2048;
+/// Bytes of paths that close a root.
+const ROOT_BYTES: usize = 4 << 20;
 /// Pieces of a file listed in its entry; more stand in chunks of their own, so many in each.
 pub const INLINE_EXTENTS_MAX: usize = 1000;
 const LIST_EXTENTS: usize = 4096;
@@ -100,6 +102,11 @@ impl<'w> Builder<'w> {
         let (group_base, stat_base): (Vec<ChunkId>, Vec<ChunkId>) =
             (old.map(|o| o.id).into_iter().collect(), old.and_then(|o| o.stat).into_iter().collect());
         let group = std::mem::take(&mut self.group).finish();
+        // What readers would refuse must never be committed, whatever went wrong here; decoding costs next to nothing.
+        let again = decode_group(&group)?;
+        if again.len() != self.entries.len() {
+            return Err(Error::corrupt("a manifest group lost entries; this is a bug in snapkeep"));
+        }
         let id = self.lane.put(&group, &group_base, DeltaPolicy::MANIFEST)?;
         let stats = encode_stats(&self.entries, &self.stats);
         let stat = self.lane.put(&stats, &stat_base, DeltaPolicy::MANIFEST)?;
@@ -121,9 +128,9 @@ impl<'w> Builder<'w> {
         let mut parents = std::mem::take(&mut self.parent.roots);
         let (entries, bytes) = items.iter().fold((0, 0), |(n, b), item| (n + item.entries, b + item.bytes));
         loop {
-            let last = items.len() <= ROOT_ITEMS;
+            let last = root_parts(&items).count() <= 1;
             let mut above = Vec::new();
-            for part in items.chunks(ROOT_ITEMS) {
+            for part in root_parts(&items) {
                 let root = Root { level, items: part.to_vec() };
                 // The parent's roots of the same level, in order; on any mismatch it merely compresses worse.
                 let base: Vec<ChunkId> =
@@ -149,4 +156,22 @@ impl<'w> Builder<'w> {
             level += 1;
         }
     }
+}
+
+/// Items of one root each: not too many, and not too many bytes of paths, but at least two so that levels end.
+fn root_parts(items: &[RootItem]) -> impl Iterator<Item = &[RootItem]> {
+    let mut rest = items;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (mut count, mut bytes) = (0, 0);
+        while count < rest.len() && count < ROOT_ITEMS && (count < 2 || bytes < ROOT_BYTES) {
+            bytes += rest[count].first.len() + 64;
+            count += 1;
+        }
+        let (part, after) = rest.split_at(count);
+        rest = after;
+        Some(part)
+    })
 }

@@ -29,8 +29,8 @@ pub struct Index {
     tiers: Vec<Tier>,
     /// Packs that were listed but whose footer cannot be read, with the reason.
     pub unreadable: Vec<(PackId, String)>,
-    /// Whether chunks that need a history can be decoded; filled as they are asked for.
-    decodable: Mutex<HashMap<ChunkId, bool>>,
+    /// Actual depths of chunks that need a history and can be decoded; filled as they are asked for.
+    depths: Mutex<HashMap<ChunkId, u8>>,
 }
 
 /// A chunk that was found: its place and the pack that holds it.
@@ -159,35 +159,54 @@ impl Index {
         Ok(best)
     }
 
+    /// Every copy the tiers know, the one with the shortest history first.
+    pub fn copies(&self, id: &ChunkId) -> Result<Vec<Found>> {
+        let mut copies = Vec::new();
+        for (tier, part) in self.tiers.iter().enumerate() {
+            if let Some(place) = part.get(id)?
+                && let Some(pack) = part.packs.get(place.pack as usize)
+            {
+                copies.push(Found { place, pack: *pack, tier });
+            }
+        }
+        copies.sort_by_key(|found| found.place.depth);
+        Ok(copies)
+    }
+
     pub fn bases(&self, id: &ChunkId, found: &Found) -> Result<Vec<ChunkId>> {
         if found.place.depth == 0 { Ok(Vec::new()) } else { self.tiers[found.tier].bases(id) }
     }
 
     /// Whether the chunk is there and everything needed to decode it, too.
     pub fn present(&self, id: &ChunkId) -> Result<bool> {
-        self.present_within(id, limit::DEPTH_MAX)
+        match self.find(id)? {
+            None => Ok(false),
+            Some(found) if found.place.depth == 0 => Ok(true),
+            Some(_) => Ok(self.actual_depth(id, limit::DEPTH_MAX)?.is_some_and(|d| d <= limit::DEPTH_MAX)),
+        }
     }
 
-    fn present_within(&self, id: &ChunkId, depth: u8) -> Result<bool> {
-        let Some(found) = self.find(id)? else { return Ok(false) };
+    /// Steps to whole copies by way of what is kept now, whatever was true when it was written; `None` when something
+    /// is missing, or when there are more than `within`.
+    fn actual_depth(&self, id: &ChunkId, within: u8) -> Result<Option<u8>> {
+        let Some(found) = self.find(id)? else { return Ok(None) };
         if found.place.depth == 0 {
-            return Ok(true);
+            return Ok(Some(0));
         }
-        if depth == 0 {
-            return Ok(false);
+        if let Some(depth) = self.depths.lock().unwrap_or_else(PoisonError::into_inner).get(id) {
+            return Ok(Some(*depth));
         }
-        let known = |map: &Mutex<HashMap<ChunkId, bool>>| {
-            map.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied()
-        };
-        if let Some(answer) = known(&self.decodable) {
-            return Ok(answer);
-        }
-        let mut answer = true;
+        let Some(below) = within.checked_sub(1) else { return Ok(None) };
+        let mut depth = 0;
         for base in self.bases(id, &found)? {
-            answer = answer && self.present_within(&base, depth - 1)?;
+            match self.actual_depth(&base, below)? {
+                Some(d) => depth = depth.max(d + 1),
+                None => return Ok(None),
+            }
         }
-        self.decodable.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, answer);
-        Ok(answer)
+        // Only successes are remembered: a failure may only mean that the way here was long already.
+        self.depths.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, depth);
+        Ok(Some(depth))
     }
 
     pub fn packs(&self) -> impl Iterator<Item = &PackInfo> {

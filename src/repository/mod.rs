@@ -150,6 +150,11 @@ impl Located {
         self.config.encryption != Encryption::None
     }
 
+    /// Where it lies, for repositories in a directory.
+    pub fn local_place(&self) -> Option<PathBuf> {
+        Some(PathBuf::from(self.backend.location())).filter(|p| p.is_absolute() || p.exists())
+    }
+
     /// Opens the repository. `cache` is the folder of all repositories' caches. `password` is needed exactly when it
     /// is encrypted.
     pub fn open(self, password: Option<&Password>, cache: Option<&Path>) -> Result<Repository> {

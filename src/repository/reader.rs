@@ -201,7 +201,23 @@ impl Reader {
     fn fetch(&self, sort: ChunkSort, id: &ChunkId, budget: &mut Budget) -> Result<Chunk> {
         let missing = || Error::corrupt(format!("chunk {id} is not in the repository"));
         let found = self.index.find(id)?.ok_or_else(missing)?;
-        let chunk = self.read_at(sort, &found, budget).map_err(|e| match e.kind() {
+        let first = match self.read_named(sort, id, &found, budget) {
+            Err(e) if e.kind() == ErrorKind::Corrupt => e,
+            other => return other,
+        };
+        // Writers that ran side by side may have stored it twice; any good copy will do.
+        for other in self.index.copies(id)? {
+            if (other.pack.id, other.place) != (found.pack.id, found.place)
+                && let Ok(chunk) = self.read_named(sort, id, &other, budget)
+            {
+                return Ok(chunk);
+            }
+        }
+        Err(first)
+    }
+
+    fn read_named(&self, sort: ChunkSort, id: &ChunkId, found: &Found, budget: &mut Budget) -> Result<Chunk> {
+        let chunk = self.read_at(sort, found, budget).map_err(|e| match e.kind() {
             ErrorKind::NotFound => Error::corrupt(format!("pack {} is missing", found.pack.id)),
             _ => e.context(format!("chunk {id} in pack {}", found.pack.id)),
         })?;

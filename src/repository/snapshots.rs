@@ -160,11 +160,15 @@ pub fn set_tags(repository: &Repository, id: SnapshotId, tags: Vec<String>, now:
         time: now.rfc3339(),
         what: NoteKind::Tags { tags },
     };
+    let body = snapshot::encode(&note);
+    if body.len() as u64 > limit::RECORD_BYTES_MAX / 2 {
+        return Err(Error::invalid("the tags are too long to record"));
+    }
     let name = FileName::Note(random::name()?);
     let keyring = repository.keyring();
     let mut bytes = encode_header(&name, keyring.repository()).to_vec();
     let salt = random::bytes::<16>()?;
-    bytes.extend_from_slice(&keyring.seal(FrameKind::Note, &snapshot::encode(&note), &salt)?);
+    bytes.extend_from_slice(&keyring.seal(FrameKind::Note, &body, &salt)?);
     write_new(repository.backend().as_ref(), &name, &bytes)
 }
 

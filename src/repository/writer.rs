@@ -77,7 +77,13 @@ impl Writer {
         let salt = super::random::bytes::<16>()?;
         first.extend_from_slice(&keyring.seal(FrameKind::Session, &snapshot::encode(info), &salt)?);
         let file = repository.backend().open_session(session, &first)?;
-        let index = Arc::new(repository.load_index()?);
+        let index = match repository.load_index() {
+            Ok(index) => Arc::new(index),
+            Err(e) => {
+                let _ = file.abandon();
+                return Err(e);
+            }
+        };
         let backend = Arc::clone(repository.backend());
         let reader = Reader::new(Arc::clone(&backend), Arc::clone(keyring), index);
         let packer = Packer::start(backend, Arc::clone(keyring), repository.config().pack_bytes);
@@ -143,7 +149,11 @@ impl Writer {
         let sealed = keyring.seal(FrameKind::Snapshot, &body, &salt)?;
         let file = self.file.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let mut file = file.ok_or_else(|| Error::invalid("this session has ended"))?;
-        file.append(&sealed)?;
+        if let Err(e) = file.append(&sealed) {
+            // Nothing was committed; the half-written record must not lie about for others to wonder at.
+            let _ = file.abandon();
+            return Err(e);
+        }
         file.commit().map_err(|e| match e.kind() {
             ErrorKind::NotFound => Error::new(
                 ErrorKind::Locked,
@@ -210,6 +220,7 @@ impl Lane<'_> {
         chunks.fetch_add(1, Ordering::Relaxed);
         counters.raw_bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
         if !parents.is_empty()
+            && self.writer.level.zstd.is_some()
             && let Some(history) = self.history(plain, parents, policy)?
         {
             let (stored, frame) = self.builder.add_changed(id, plain, &history)?;

@@ -10,13 +10,12 @@ use crate::cli::options::per_cent;
 use crate::cli::sources::{ExcludeArgs, SourceArgs, StreamArgs};
 use crate::cli::terminal::Watch;
 use crate::clock::Timestamp;
-use crate::progress::{Problem, Report};
+use crate::progress::Problem;
 use crate::repository::Repository;
 use crate::repository::snapshots::{SnapshotFilter, list, resolve};
 use crate::units;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Back up files, directories, or what a command writes
 #[derive(clap::Args, Debug)]
@@ -85,14 +84,10 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let repository = open(context, args)?;
     let options = options(context, args, &repository)?;
     let mut watch = Watch::start(context);
-    for problem in &missing {
-        watch.progress.errors.fetch_add(1, Ordering::Relaxed);
-        watch.report.problem(problem);
-    }
     let done = back_up(&repository, &input, &options, &context.clock, &watch.progress, &watch.report);
     watch.finish();
     let done = done?;
-    let problems = done.summary.problems + missing.len() as u64;
+    let problems = done.summary.problems;
     let told = match context.output.json {
         true => context.output.result(&summary(&done, problems)),
         false => context.output.say(&story(&done, &missing, problems).join("\n")),
