@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Extent, Stat, path_order};
 use crate::format::extents::encode_list;
 use crate::format::group::{GroupEncoder, decode_group, encode_stats};
+use crate::format::limit;
 use crate::format::root::{Root, RootItem};
 use crate::id::ChunkId;
 use crate::manifest::walk::Groups;
@@ -154,6 +155,9 @@ impl<'w> Builder<'w> {
             }
             items = above;
             level += 1;
+            if level > limit::LEVELS_MAX {
+                return Err(Error::invalid("too many and too long paths for one snapshot"));
+            }
         }
     }
 }
