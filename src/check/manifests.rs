@@ -108,9 +108,10 @@ fn load_roots(
         let root = match root {
             Ok(root) => root,
             Err(e) => {
+                // Its bytes are as they were written, so whoever wrote it lied, and might go on without end.
                 let finding = check.manifest_damage("manifest root", &item.id, e.message());
                 outline.broken.push(finding);
-                continue;
+                return Ok(());
             }
         };
         if root.level == 0 {

@@ -6,7 +6,7 @@ use crate::compress::{Decompressor, decompress_with_prefix};
 use crate::crypto::{ChunkSort, Keyring};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::codec::{Reader as Codec, put_varint};
-use crate::format::frame::{Body, Coding, FrameTable};
+use crate::format::frame::{Coding, FrameTable};
 use crate::format::{FileName, limit};
 use crate::id::{ChunkId, PackId};
 use std::cell::RefCell;
@@ -86,11 +86,6 @@ impl Frame {
         self.stored.get(number).map(|range| &self.plain[range.clone()])
     }
 
-    /// Bytes it may come to occupy.
-    fn weight(&self) -> usize {
-        self.plain.len() + self.table.bodies.iter().map(Body::raw_len).sum::<usize>()
-    }
-
     /// Expands body `number`; `history` supplies the prefix where one is needed.
     pub fn expand(&self, number: usize, history: &mut GiveHistory<'_>) -> Result<Arc<Vec<u8>>> {
         let (Some(body), Some(range)) = (self.table.bodies.get(number), self.stored.get(number)) else {
@@ -154,9 +149,18 @@ type FrameKey = (PackId, u32);
 
 #[derive(Default)]
 struct Cache {
-    frames: HashMap<FrameKey, (Arc<Frame>, u64)>,
+    frames: HashMap<FrameKey, Kept>,
     weight: usize,
     clock: u64,
+}
+
+/// A frame at hand.
+struct Kept {
+    frame: Arc<Frame>,
+    used: u64,
+    /// Its bytes and those of the bodies expanded so far: a frame of changed chunks stands for many plain bytes, of
+    /// which few are ever asked for.
+    weight: usize,
 }
 
 /// Reads chunks. Shared by threads.
@@ -235,13 +239,17 @@ impl Reader {
         let number = usize::from(found.place.body);
         let body = frame.table.bodies.get(number);
         let body = body.ok_or_else(|| Error::corrupt("a frame has fewer bodies than its footer says"))?;
-        if frame.expanded[number].get().is_none() {
+        let fresh = frame.expanded[number].get().is_none();
+        if fresh {
             let raw = body.raw_len() as u64;
             budget.bytes = budget.bytes.checked_sub(raw).ok_or_else(|| {
                 Error::corrupt("too much to decode for one chunk; this repository is not to be trusted")
             })?;
         }
         let bytes = frame.expand(number, &mut |bases, len| self.history(sort, bases, len, budget))?;
+        if fresh {
+            self.grow((found.pack.id, found.place.offset), &frame, bytes.len());
+        }
         let slot = usize::from(found.place.slot);
         let start = body.chunks.iter().take(slot).map(|c| c.len as usize).sum();
         let len = body.chunks.get(slot).map(|c| c.len as usize);
@@ -289,9 +297,9 @@ impl Reader {
             let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
             cache.clock += 1;
             let now = cache.clock;
-            if let Some((frame, used)) = cache.frames.get_mut(&key) {
-                *used = now;
-                return Ok(Arc::clone(frame));
+            if let Some(kept) = cache.frames.get_mut(&key) {
+                kept.used = now;
+                return Ok(Arc::clone(&kept.frame));
             }
         }
         let name = FileName::Pack(found.pack.id);
@@ -299,24 +307,41 @@ impl Reader {
         let sealed = self.backend.read_range(&name, u64::from(found.place.offset), len)?;
         let frame = Arc::new(Frame::open(&self.keyring, sort, sealed)?);
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.weight += frame.weight();
         cache.clock += 1;
-        let now = cache.clock;
-        if let Some((old, _)) = cache.frames.insert(key, (Arc::clone(&frame), now)) {
-            cache.weight -= old.weight();
+        let (used, weight) = (cache.clock, frame.plain.len());
+        cache.weight += weight;
+        let kept = Kept { frame: Arc::clone(&frame), used, weight };
+        if let Some(old) = cache.frames.insert(key, kept) {
+            cache.weight -= old.weight;
         }
         evict(&mut cache, self.cache_bytes, key);
         Ok(frame)
+    }
+
+    /// A body of a frame was expanded and stays with it.
+    fn grow(&self, key: FrameKey, frame: &Arc<Frame>, bytes: usize) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(kept) = cache.frames.get_mut(&key).filter(|kept| Arc::ptr_eq(&kept.frame, frame)) else {
+            return;
+        };
+        kept.weight += bytes;
+        let alone = kept.weight > self.cache_bytes;
+        cache.weight += bytes;
+        evict(&mut cache, self.cache_bytes, key);
+        // One frame that outgrows the cache by itself begins anew.
+        if alone && let Some(kept) = cache.frames.remove(&key) {
+            cache.weight -= kept.weight;
+        }
     }
 }
 
 /// Drops the frames used least recently, never the one just added.
 fn evict(cache: &mut Cache, max: usize, keep: FrameKey) {
     while cache.weight > max && cache.frames.len() > 1 {
-        let oldest = cache.frames.iter().filter(|(key, _)| **key != keep).min_by_key(|(_, (_, used))| *used);
+        let oldest = cache.frames.iter().filter(|(key, _)| **key != keep).min_by_key(|(_, kept)| kept.used);
         let Some(key) = oldest.map(|(key, _)| *key) else { return };
-        if let Some((frame, _)) = cache.frames.remove(&key) {
-            cache.weight -= frame.weight();
+        if let Some(kept) = cache.frames.remove(&key) {
+            cache.weight -= kept.weight;
         }
     }
 }
