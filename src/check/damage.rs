@@ -52,15 +52,22 @@ impl DamageKind {
         }
     }
 
-    /// The next command to run.
-    pub fn next(self) -> &'static str {
+    /// What to do next; `what` is the damaged thing. Only commands that exist, and only what they really do: a backup
+    /// stores anew whatever it meets whose stored copy is not there.
+    pub fn next(self, what: &str) -> String {
         match self {
-            DamageKind::Config => "snapkeep copy",
-            DamageKind::Keys => "snapkeep key passwd",
-            DamageKind::CondemnedList => "snapkeep prune",
-            DamageKind::PackUnreadable | DamageKind::PackDamaged => "snapkeep repair packs",
-            DamageKind::StatColumn => "snapkeep backup --force",
-            _ => "snapkeep repair snapshots",
+            DamageKind::Config => "snapkeep copy --from-repo THIS into a new repository".to_owned(),
+            DamageKind::Keys => "snapkeep key passwd".to_owned(),
+            DamageKind::Note => "snapkeep tag".to_owned(),
+            DamageKind::CondemnedList => "update snapkeep: this version writes no such lists".to_owned(),
+            // Its size is right, so its chunks still count as there: it must go before a backup can replace them.
+            DamageKind::PackDamaged => {
+                format!("move {what} out of the repository, then snapkeep backup the same sources")
+            }
+            DamageKind::PackUnreadable | DamageKind::ChunkMissing | DamageKind::ChunkUndecodable => {
+                "snapkeep backup the same sources: what they still hold is stored anew".to_owned()
+            }
+            _ => "snapkeep backup --force the same sources".to_owned(),
         }
     }
 }
@@ -96,10 +103,7 @@ pub struct Damage {
 impl Damage {
     pub fn new(kind: DamageKind, what: impl Into<String>, detail: impl Into<String>) -> Self {
         let what = what.into();
-        let mut next = kind.next().to_owned();
-        if matches!(kind, DamageKind::PackUnreadable | DamageKind::PackDamaged) {
-            next = format!("{next} {}", what.rsplit('/').next().unwrap_or_default());
-        }
+        let next = kind.next(&what);
         Damage {
             kind,
             what,
