@@ -128,11 +128,11 @@ impl SourceArgs {
         Ok(all)
     }
 
-    /// The files to walk; the directory of the repository is passed over.
+    /// The files to walk; our own directories (the repository, the cache) are passed over.
     pub fn files(
         &self,
         exclude: &ExcludeArgs,
-        repository: Option<&Path>,
+        ours: &[PathBuf],
         started: Timestamp,
     ) -> std::result::Result<FileSource, Failure> {
         let typed = self.all()?;
@@ -145,12 +145,12 @@ impl SourceArgs {
             (Some(_), _) => return Err(Failure::usage("--as-path needs exactly one source")),
         };
         let filter = exclude.filter().map_err(usage)?;
-        let place = repository.and_then(|place| place.canonicalize().ok());
-        let status = place.and_then(|place| status_at_path(&place).ok());
+        let real = ours.iter().filter_map(|place| place.canonicalize().ok());
+        let skip = real.filter_map(|place| status_at_path(&place).ok()).map(|s| s.id()).collect();
         let options = WalkOptions {
             started,
             one_file_system: self.one_file_system,
-            skip: status.iter().map(|s| s.id()).collect(),
+            skip,
         };
         Ok(FileSource::new(roots, filter, options)?)
     }

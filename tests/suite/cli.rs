@@ -558,3 +558,27 @@ fn plain_repositories_and_small_commands_work() {
     assert!(run(&["copy", "-r", "second", "--from-repo", "repo"]).contains("1 there already"));
     assert!(std::fs::read_to_string(home.path("log")).expect("a log").contains("exit code 0"));
 }
+
+#[test]
+fn a_repository_made_inside_its_source_is_not_backed_up() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("a"), "text").expect("write");
+    let snapkeep = |arguments: &[&str]| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_snapkeep"))
+            .args(arguments)
+            .current_dir(dir.path())
+            .env("SNAPKEEP_INSECURE_FAST_KDF", "1")
+            .env("SNAPKEEP_PASSWORD", "x")
+            .env("SNAPKEEP_CACHE_DIR", dir.path().join("cache"))
+            .output()
+            .expect("runs")
+    };
+    for _ in 0..2 {
+        let done = snapkeep(&["-r", "repo", "backup", "--init", "."]);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let listed = String::from_utf8(snapkeep(&["-r", "repo", "ls", "latest"]).stdout).expect("text");
+        let inside = format!("{}/", dir.path().display());
+        let names: Vec<_> = listed.lines().filter_map(|l| l.strip_prefix(&inside)).collect();
+        assert_eq!(names, ["a"], "the repository and the cache are left out");
+    }
+}

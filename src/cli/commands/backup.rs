@@ -67,10 +67,10 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     }
     let started = context.now();
     let mut missing = Vec::new();
-    let input = match args.stream.input(&args.source)? {
+    let mut input = match args.stream.input(&args.source)? {
         Some(stream) => stream,
         None => {
-            let source = args.source.files(&args.exclude, repository_place(context).as_deref(), started)?;
+            let source = args.source.files(&args.exclude, &our_places(context), started)?;
             missing.extend_from_slice(source.missing_roots());
             Input::Files(Box::new(source))
         }
@@ -82,6 +82,10 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         return Err(Failure::new(FAILED, why.join("; ")));
     }
     let repository = open(context, args)?;
+    if args.init && matches!(input, Input::Files(_)) {
+        // The repository may only just have been made, inside the source.
+        input = Input::Files(Box::new(args.source.files(&args.exclude, &our_places(context), started)?));
+    }
     let options = options(context, args, &repository)?;
     let mut watch = Watch::start(context);
     let done = back_up(&repository, &input, &options, &context.clock, &watch.progress, &watch.report);
@@ -95,8 +99,10 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     Ok(context.output.told(told, if problems > 0 { INCOMPLETE } else { 0 }))
 }
 
-fn repository_place(context: &Context) -> Option<PathBuf> {
-    context.global.repo.as_ref().and_then(|_| context.place().ok())
+/// Directories of our own that must not be backed up into themselves.
+fn our_places(context: &Context) -> Vec<PathBuf> {
+    let repository = context.global.repo.as_ref().and_then(|_| context.place().ok());
+    repository.into_iter().chain(context.cache()).collect()
 }
 
 fn open(context: &Context, args: &Args) -> Result<Arc<Repository>, Failure> {
@@ -142,7 +148,7 @@ fn options(context: &Context, args: &Args, repository: &Repository) -> Result<Op
 }
 
 fn explain(context: &Context, args: &Args) -> Outcome {
-    let source = args.source.files(&args.exclude, repository_place(context).as_deref(), context.now())?;
+    let source = args.source.files(&args.exclude, &our_places(context), context.now())?;
     let mut paper = context.output.paper();
     for path in &args.explain {
         let answer = source.explain(path)?;
