@@ -25,6 +25,13 @@ Place = namedtuple("Place", "pack offset length body slot depth")
 ZEROS = bytes(MI)
 
 
+def order(snapshot):
+    """What snapshots are sorted by: order_time, the start to the nanosecond, sequence, id."""
+    name, record = snapshot
+    whole, _, fraction = str(record.get("backup_start", "")).rstrip("Z").partition(".")
+    return record["order_time"], whole, fraction.ljust(9, "0"), record["sequence"], name
+
+
 class Refused(Exception):
     """The request cannot be fulfilled."""
 
@@ -201,7 +208,7 @@ class Repository:
         for _, _, note in sorted(notes, key=lambda n: n[:2]):
             if note.get("note") == "tags" and note.get("snapshot") in found:
                 found[note["snapshot"]]["tags"] = field(note, "tags", list, "a note")
-        return sorted(found.items(), key=lambda s: (s[1]["order_time"], s[1]["sequence"], s[0])), bad
+        return sorted(found.items(), key=order), bad
 
     def snapshot(self, text):
         found = self.snapshots()[0]

@@ -147,11 +147,7 @@ impl SourceArgs {
         let filter = exclude.filter().map_err(usage)?;
         let real = ours.iter().filter_map(|place| place.canonicalize().ok());
         let skip = real.filter_map(|place| status_at_path(&place).ok()).map(|s| s.id()).collect();
-        let options = WalkOptions {
-            started,
-            one_file_system: self.one_file_system,
-            skip,
-        };
+        let options = WalkOptions { started, one_file_system: self.one_file_system, skip };
         Ok(FileSource::new(roots, filter, options)?)
     }
 }

@@ -98,8 +98,11 @@ pub fn list(repository: &Repository) -> Result<Listing> {
     }
     apply_notes(repository, &mut listing)?;
     listing.snapshots.sort_by(|a, b| {
-        let key = |l: &Listed| (l.record.order_time, l.record.sequence);
-        key(a).cmp(&key(b)).then(a.id.cmp(&b.id))
+        // Two series may commit within one second; then the start of the backup, to the nanosecond, decides.
+        let start = |l: &Listed| Timestamp::parse(&l.record.backup_start, Timestamp::default()).ok();
+        let order = a.record.order_time.cmp(&b.record.order_time);
+        let order = order.then_with(|| start(a).cmp(&start(b)));
+        order.then(a.record.sequence.cmp(&b.record.sequence)).then(a.id.cmp(&b.id))
     });
     listing.damaged.sort();
     Ok(listing)
