@@ -259,11 +259,20 @@ pub fn read_condemned(backend: &dyn Backend, keyring: &Keyring, name: &FileName)
     Ok(packs)
 }
 
+fn is_days_old(path: &Path) -> bool {
+    let age = std::fs::metadata(path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+    age.is_some_and(|age| age.as_secs() > 2 * 86_400)
+}
+
 /// Opens the cache's tiers that fit the listing and takes their packs out of it; deletes the others.
 fn open_tiers(dir: &Path, listed: &mut HashMap<PackId, u64>) -> Vec<Tier> {
     let mut tiers = Vec::new();
     let Ok(entries) = std::fs::read_dir(dir) else { return tiers };
     for path in entries.flatten().map(|e| e.path()) {
+        if path.extension().is_some_and(|e| e == "building") && is_days_old(&path) {
+            // Left behind by a run that was killed.
+            let _ = std::fs::remove_file(&path);
+        }
         if path.extension().is_none_or(|e| e != "redb") {
             continue;
         }

@@ -56,12 +56,7 @@ pub fn write_slots(backend: &dyn Backend, repository: &Name, number: u32, slots:
 
 /// The newest intact key record and its number; its file may be one of several while a change is under way.
 pub fn read_slots(backend: &dyn Backend, repository: &Name) -> Result<(u32, KeySlots)> {
-    let mut numbers: Vec<u32> = Vec::new();
-    for stat in backend.list(Folder::Keys)? {
-        if let FileName::Keys(n) = stat.name {
-            numbers.push(n);
-        }
-    }
+    let mut numbers = numbers(backend)?;
     numbers.sort_unstable();
     let mut trouble = None;
     for number in numbers.into_iter().rev() {
@@ -72,6 +67,15 @@ pub fn read_slots(backend: &dyn Backend, repository: &Name) -> Result<(u32, KeyS
         }
     }
     Err(trouble.unwrap_or_else(|| Error::corrupt("the repository has no key file")))
+}
+
+/// Numbers of all key records, damaged ones too.
+fn numbers(backend: &dyn Backend) -> Result<Vec<u32>> {
+    let listed = backend.list(Folder::Keys)?;
+    Ok(listed
+        .iter()
+        .filter_map(|stat| if let FileName::Keys(n) = stat.name { Some(n) } else { None })
+        .collect())
 }
 
 fn read_one(backend: &dyn Backend, repository: &Name, number: u32) -> Result<KeySlots> {
@@ -116,7 +120,9 @@ pub fn change_slots(
     change: &dyn Fn(&mut KeySlots) -> Result<()>,
 ) -> Result<KeySlots> {
     for _ in 0..8 {
-        let (number, mut slots) = read_slots(backend, repository)?;
+        let (_, mut slots) = read_slots(backend, repository)?;
+        // A damaged newest record keeps its number, too: the new one must come after it to hold.
+        let number = numbers(backend)?.into_iter().max().unwrap_or(0);
         change(&mut slots)?;
         if slots.slots.is_empty() {
             return Err(Error::new(

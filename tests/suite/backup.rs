@@ -536,3 +536,45 @@ fn cancelling_leaves_nothing_but_reusable_packs() {
         assert!(backend.list(folder).expect("lists").is_empty());
     }
 }
+
+#[test]
+fn a_damaged_newest_key_record_is_replaced_by_a_new_password() {
+    let backend = MemoryBackend::new();
+    let repository = new_repository(Arc::new(backend.clone()), Some("x"));
+    let good = backend.files()[&FileName::Keys(1)].clone();
+    backend.overwrite(FileName::Keys(2), vec![7; good.len()]);
+    let password = Password::new(b"new".to_vec()).expect("not empty");
+    repository
+        .change_password(&password, &repository::keys::SlotOwner::default(), SystemClock.now())
+        .expect("changes");
+    let keys: Vec<_> = backend.list(Folder::Keys).expect("lists").iter().map(|s| s.name).collect();
+    assert_eq!(keys, [FileName::Keys(3)], "only the new record is left");
+    let open =
+        |p: &Password| repository::locate(Arc::new(backend.clone())).expect("there").open(Some(p), None);
+    assert!(open(&password).is_ok());
+    let old = Password::new(b"x".to_vec()).expect("not empty");
+    assert!(open(&old).is_err_and(|e| e.kind() == ErrorKind::WrongKey));
+}
+
+#[test]
+fn what_readers_would_refuse_costs_that_entry_only() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    fs::write(dir.path().join("good"), "text").expect("write");
+    // Deeper than any reader goes, made step by step since no single call takes such a path.
+    let mut here =
+        rustix::fs::open(dir.path(), rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).expect("open");
+    for _ in 0..4300 {
+        rustix::fs::mkdirat(&here, "d", rustix::fs::Mode::from_raw_mode(0o755)).expect("mkdir");
+        here = rustix::fs::openat(&here, "d", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())
+            .expect("open");
+    }
+    let repository = new_repository(Arc::new(MemoryBackend::new()), None);
+    let outcome = back_up(&repository, dir.path());
+    assert!(outcome.summary.problems > 0);
+    let reader = repository.reader().expect("reader");
+    let root = snapshots::read(&repository, outcome.snapshot.expect("committed")).expect("snapshot").root;
+    let entries: Result<Vec<Entry>> = Walk::new(&reader, &root, b"").expect("walk").collect();
+    let entries = entries.expect("every group can be read");
+    assert!(entries.iter().any(|e| e.name() == b"good"));
+    assert!(entries.len() > 4100, "{} entries", entries.len());
+}
