@@ -1,7 +1,7 @@
 //! zstd with and without a history; the only home of the zstd crate.
 
 use crate::error::{Error, Result};
-use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, compress_bound, get_error_name};
+use zstd::zstd_safe::{self, CCtx, CParameter, DCtx, DParameter, compress_bound, get_error_name};
 
 /// How hard to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +120,19 @@ pub fn compress_with_prefix(plain: &[u8], prefix: &[u8], out: &mut Vec<u8>) -> R
     Ok(())
 }
 
+/// Begins every zstd frame that is not skippable.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// `stored` must be one zstd frame and nothing more: the library itself goes on to any that follow and passes over
+/// skippable ones. Reads the headers of the blocks only.
+fn one_frame(stored: &[u8]) -> Result<()> {
+    let len = zstd_safe::find_frame_compressed_size(stored).map_err(failed)?;
+    if len != stored.len() || !stored.starts_with(&ZSTD_MAGIC) {
+        return Err(Error::corrupt("a body is not exactly one zstd frame"));
+    }
+    Ok(())
+}
+
 /// A decompressor for one thread.
 pub struct Decompressor {
     context: DCtx<'static>,
@@ -134,6 +147,7 @@ impl Decompressor {
 
     /// Exactly `raw_len` bytes from one zstd frame.
     pub fn decompress(&mut self, stored: &[u8], raw_len: usize) -> Result<Vec<u8>> {
+        one_frame(stored)?;
         let mut out = vec![0; raw_len];
         let n = self.context.decompress(&mut out[..], stored).map_err(failed)?;
         exact(out, n)
@@ -141,6 +155,7 @@ impl Decompressor {
 
     /// As `decompress`, into memory used before.
     pub fn decompress_into(&mut self, stored: &[u8], raw_len: usize, out: &mut Vec<u8>) -> Result<()> {
+        one_frame(stored)?;
         out.clear();
         out.reserve_exact(raw_len);
         let n = self.context.decompress(out, stored).map_err(failed)?;
@@ -154,6 +169,7 @@ impl Decompressor {
 
 /// Exactly `raw_len` bytes from one zstd frame that was made with `prefix`.
 pub fn decompress_with_prefix(stored: &[u8], prefix: &[u8], raw_len: usize) -> Result<Vec<u8>> {
+    one_frame(stored)?;
     let mut out = vec![0; raw_len];
     let mut context = DCtx::create();
     context.set_parameter(DParameter::WindowLogMax(24)).map_err(failed)?;

@@ -27,6 +27,13 @@ pub enum ErrorKind {
     Io,
 }
 
+impl ErrorKind {
+    /// The stored thing cannot be used: damaged, or (which one flipped byte can claim as well) of a later version.
+    pub fn is_unreadable(self) -> bool {
+        matches!(self, ErrorKind::Corrupt | ErrorKind::Unsupported)
+    }
+}
+
 /// An error with a sentence for the user; sources are folded into the sentence.
 #[derive(Clone, Debug)]
 pub struct Error {

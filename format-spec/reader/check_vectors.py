@@ -96,7 +96,7 @@ def chunk_id(stored, v, data):
 
 def config(stored, _v, data):
     owner, body, mac = f.decode_plain_record(stored, "config", "00000001")
-    record = f.decode_json(body, "config")
+    record = f.decode_config(body)
     f.need(record["id"] == owner.hex(), "two repositories")
     f.need(f.keyed(keyring(data, "").config, body) == mac, "another MAC")
     return record
@@ -162,10 +162,17 @@ def root(stored, _v, _d):
     return {"level": level, "items": [item(*i) for i in items]}
 
 
+def body(stored, v, _):
+    wanted = v.get("decoded", v)
+    plain = f.decompress(stored, wanted["length"], bytes.fromhex(wanted["history"]))
+    return {"length": len(plain), "history": wanted["history"], "plain": plain.hex()}
+
+
 def pack(stored, v, data):
-    wanted = v["decoded"]
+    wanted = v.get("decoded", v)
     keys = keyring(data, wanted["encryption"])
     f.decode_header(stored, "packs", wanted["file"], keys.repository)
+    f.pack_sort(stored[f.HEADER:])
     offset, digest = f.decode_trailer(stored[-f.TRAILER:], len(stored))
     same("hash of a pack", blake3(stored[:-f.TRAILER]).digest(), digest)
     frames, end = f.decode_footer(keys.unseal(f.FOOTER, stored[offset:-f.TRAILER]))
@@ -197,13 +204,39 @@ def record(stored, v, _):
     return found
 
 
+def bombs():
+    """What is too large to stand in a file of vectors."""
+    varint = lambda n: bytes([n]) if n < 128 else bytes([n & 127 | 128]) + varint(n >> 7)
+    string = lambda b: varint(len(b)) + b
+    body = lambda n: b"\0" + varint(n) + varint(n) + b"\1" * n + bytes(24 * n)
+    bodies = lambda n: varint(n) + n * body(1)
+    same("65,535 bodies", len(f.decode_table(f.Bytes(bodies(65535), "a vector"))), 65535)
+    same("65,535 chunks", len(f.decode_table(f.Bytes(b"\1" + body(65535), "a vector"))[0].chunks), 65535)
+    refused("65,536 bodies", lambda: f.decode_table(f.Bytes(bodies(65536), "a vector")))
+    refused("65,536 chunks", lambda: f.decode_table(f.Bytes(b"\1" + body(65536), "a vector")))
+
+    def long_paths(n):
+        """`n` directories with paths of 32 KiB each that share nearly all of them."""
+        start = b"/".join([b"x" * 4095] * 8) + b"/"
+        ends = [b"%05d" % i for i in range(n)]
+        start = start[:32768 - 5]
+        names = b"\0" + string(start + ends[0]) + b"".join(varint(len(start)) + string(e) for e in ends[1:])
+        columns = [names, b"\1" * n, b"\0" * 5, b"\0" * n, b"\0" * n, b"\0" * 4 * n, b"", b"", b"", b"", b""]
+        return b"G" + varint(n) + b"\1\0" + b"".join(map(string, columns))
+    same("32 MiB of paths", len(f.decode_group(long_paths(1024))), 1024)
+    refused("more than 32 MiB of paths", lambda: f.decode_group(long_paths(1025)))
+
+
 def main():
     each("primitives", primitive)
     headers = each("headers", header)
     for v in headers["newer"]:
         refused(v["name"], lambda: header(bytes.fromhex(v["bytes"]), v, headers), f.Newer)
     each("frame-tables", table)
-    each("frames", frame)
+    each("bodies", body)
+    frames = each("frames", frame)
+    for v in frames["newer"]:
+        refused(v["name"], lambda: frame(bytes.fromhex(v["bytes"]), v, frames), f.Newer)
     ids = each("chunk-ids", chunk_id)
     keys = keyring(ids, "aes-256-gcm")
     same("content id key", keys.ids[f.CONTENT].hex(), ids["keys"]["content id"])
@@ -220,6 +253,7 @@ def main():
     each("roots", root)
     each("footer", pack)
     each("records", record)
+    bombs()
     for line in wrong:
         print(line)
     print("%d comparisons, %d wrong" % (compared, len(wrong)))

@@ -132,6 +132,30 @@ def decode_plain_record(data, folder, name, repository=None):
     return owner, data[52:52 + length], data[52 + length:84 + length]
 
 
+def sizes_fit(sizes):
+    whole = isinstance(sizes, list) and len(sizes) == 3 and all(type(n) is int for n in sizes)
+    need(whole, "config: no sizes of chunks")
+    low, mean, high = sizes
+    need(64 <= low <= MI and 1 << 10 <= mean <= 4 * MI and 1 << 10 <= high <= 16 * MI and low <= mean <= high,
+         "config: sizes of chunks beyond their limits")
+    need(low % 2 == 0 and mean & (mean - 1) == 0 and high % 2 == 0, "config: odd sizes of chunks")
+
+
+def decode_config(body):
+    config = decode_json(body, "config")
+    version = field(config, "version", int, "config")
+    if version > 1:
+        raise Newer("the repository has a newer format")
+    need(version == 1, "config: no version")
+    encryption = field(config, "encryption", str, "config")
+    need(encryption in ("none", "aes-256-gcm"), "config: an unknown encryption")
+    need((config.get("public_key") is not None) == (encryption == "none"), "config: a key where none belongs, or none")
+    sizes_fit(config.get("content_chunks"))
+    sizes_fit(config.get("database_chunks"))
+    need(1 << 16 <= field(config, "pack_bytes", int, "config") <= 56 * MI, "config: an impossible size of packs")
+    return config
+
+
 # --- Chapter 6: keys and seals ---
 
 def keyed(key, *parts):
@@ -181,6 +205,8 @@ def decode_frame_header(data):
     """Kind and whole length of the frame that begins here."""
     need(len(data) >= FRAME_HEADER, "a frame's header is cut short")
     kind, version, zero, length = struct.unpack("<BBHI", data[:FRAME_HEADER])
+    if version > 1:
+        raise Newer("a frame was written by a newer snapkeep")
     need(1 <= kind <= 8 and version == 1 and zero == 0 and length <= 64 * MI, "a frame's header is damaged")
     return kind, length + FRAME_OVERHEAD
 
@@ -218,12 +244,17 @@ Frame = namedtuple("Frame", "offset length bodies")
 
 
 def decode_table(r):
-    return [decode_body(r) for _ in range(r.count(4))]
+    bodies, plain = [], 0
+    for _ in range(r.varint(min(r.left() // 4, 65535))):
+        bodies.append(decode_body(r))
+        plain += sum(n for _, n, _ in bodies[-1].chunks)
+        need(plain <= 64 * MI, "a frame of too many plain bytes")
+    return bodies
 
 
 def decode_body(r):
     coding, stored_len = r.u8(), r.varint(20 * MI)
-    count = r.count(1 + ID)
+    count = r.varint(min(r.left() // (1 + ID), 65535))
     lengths = [r.varint(16 * MI) for _ in range(count)]
     ids = [r.take(ID) for _ in range(count)]
     need(count > 0 and sum(lengths) <= 16 * MI and coding <= 2, "a body that is empty, too large or of unknown coding")
@@ -248,6 +279,13 @@ def decode_footer(data):
         offset += length
     r.end()
     return frames, offset
+
+
+def pack_sort(data):
+    """The sort of a pack's chunks, by the kind of the frame that begins here: its first."""
+    kind, _ = decode_frame_header(data)
+    need(kind in (DATA, META), "a pack does not begin with a frame of chunks")
+    return kind
 
 
 def decode_trailer(data, size):
@@ -317,7 +355,7 @@ def decode_extents(r, ids):
     for _ in range(r.count(2)):
         repeat = r.varint()
         length = r.varint(16 * MI if repeat else (1 << 63) - 1)
-        need(length, "a piece of no length")
+        need(length, "a piece without a length")
         extents.append((ids.take(ID) if repeat else None, length, max(repeat, 1)))
     need(sum(n * k for _, n, k in extents) < 1 << 63, "a file that is too large")
     return extents
@@ -334,6 +372,15 @@ def decode_list(data):
     return decode_extents(r, Bytes(data[len(data) - chunks * ID:], "a content list"))
 
 
+def owner_name(table):
+    name = table.string(4096)
+    try:
+        name.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Damage("an owner's name that is not UTF-8")
+    return name
+
+
 def decode_group(data):
     r = Bytes(data, "a group")
     need(r.u8() == ord("G"), "a group is something else")
@@ -341,17 +388,22 @@ def decode_group(data):
     columns = [Bytes(r.string(8 * MI), "a group") for _ in range(11)]
     r.end()
     names, kinds, table, owner, secs, nanos, sizes, sets, extras, hashes, ids = columns
-    owners = [(table.varint(0o7777), table.varint(2**32 - 1), table.varint(2**32 - 1), table.string(4096),
-               table.string(4096)) for _ in range(owner_count)]
+    owners = [(table.varint(0o7777), table.varint(2**32 - 1), table.varint(2**32 - 1), owner_name(table),
+               owner_name(table)) for _ in range(owner_count)]
+    need(len(set(owners)) == len(owners), "an owner listed twice")
     xattrs = []
     for _ in range(set_count):
         pairs = [(sets.string(4096), sets.string(65536)) for _ in range(sets.count(2))]
         need(all(n and b"\0" not in n for n, _ in pairs), "an impossible extended attribute")
         need(sum(len(n) + len(v) for n, v in pairs) <= MI, "too many extended attributes")
+        need(pairs and all(a[0] < b[0] for a, b in zip(pairs, pairs[1:])), "attributes out of order, or none")
         xattrs.append(pairs)
-    entries, path, seconds = [], b"", 0
+    need(len(set(map(tuple, xattrs))) == len(xattrs), "a set of attributes listed twice")
+    entries, path, seconds, total = [], b"", 0, 0
     for i in range(count):
         shared, rest = names.varint(len(path)), names.string(MI)
+        total += shared + len(rest)
+        need(total <= 32 * MI, "paths of too many bytes")
         before, path = path, path[:shared] + rest
         check_path(path)
         need(rest and (not i or path_key(before) < path_key(path)), "paths out of order")
@@ -367,6 +419,7 @@ def decode_group(data):
             device = (extras.varint(2**32 - 1), extras.varint(2**32 - 1))
         if kind & 16:
             link = extras.varint()
+            need(link and kind & 7 != 1, "a link number of 0, or of a directory")
         if kind & 8:
             at_set = extras.varint()
             need(at_set < len(xattrs), "unknown attributes")
@@ -376,12 +429,14 @@ def decode_group(data):
         if kind & 7 == 0:
             size = sizes.varint((1 << 63) - 1)
             if kind & 32:
+                need(size, "a list for an empty file")
                 digest, parts = hashes.take(32), extras.varint(ids.left() // ID)
                 if parts:
                     lists = [ids.take(ID) for _ in range(parts)]
                 else:
                     extents = decode_extents(extras, ids)
                     need(sum(n * k for _, n, k in extents) == size, "a file whose pieces do not add up to its size")
+                    need(len(extents) > 1 or not extents[0][0] or extents[0][2] > 1, "a list for a single chunk")
             elif size:
                 need(size <= 16 * MI, "one chunk larger than any chunk")
                 extents = [(ids.take(ID), size, 1)]
@@ -404,6 +459,7 @@ def decode_stats(data, entries):
         inode = inode + inodes.signed() & (1 << 64) - 1
         offset, word = wrap(offset + secs.signed()), words.u32()
         ctime = (wrap(entry.mtime[0] + offset), word & 0x7FFFFFFF ^ entry.mtime[1])
+        need(ctime[1] < 10**9, "an impossible time")
         stats.append((inode, ctime, word >> 31 == 1))
     for column in columns:
         column.end()
@@ -417,9 +473,10 @@ def decode_root(data):
     need(level <= 4, "a root of too many levels")
     for _ in range(r.count(4 + ID)):
         first, entries, size, has_stat = r.string(MI), r.varint(), r.varint(), r.u8()
-        need(has_stat <= 1 and not (has_stat and level), "a damaged item of a root")
+        need(entries and has_stat <= 1 and not (has_stat and level), "a damaged item of a root")
         need(not items or path_key(items[-1][0]) < path_key(first), "groups out of order")
         items.append([first, entries, size, has_stat])
+    need(sum(i[1] for i in items) < 1 << 64, "too many entries")
     for item in items:
         item.append(r.take(ID))
         item[3] = r.take(ID) if item[3] else None

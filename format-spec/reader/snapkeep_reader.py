@@ -15,11 +15,12 @@ from collections import OrderedDict, namedtuple
 
 from blake3 import blake3
 
-from snapkeep_format import (CONDEMNED, CONTENT, DATA, FOOTER, FRAME_OVERHEAD, HEADER, ID, MANIFEST, META, MI, NAME, NOTE,
-                             SESSION, SNAPSHOT, TRAILER, Damage, Keyring, Newer, decode_condemned, decode_footer,
-                             decode_frame_header, decode_group, decode_header, decode_json, decode_list,
-                             decode_plain_record, decode_root, decode_slots, decode_stats, decode_trailer, decompress,
-                             field, keyed, need, open_slot, path_key, split_frame, unhex)
+from snapkeep_format import (CONDEMNED, CONTENT, DATA, FOOTER, FRAME_HEADER, FRAME_OVERHEAD, HEADER, ID, MANIFEST, META,
+                             MI, NAME, NOTE, SESSION, SNAPSHOT, TRAILER, Damage, Keyring, Newer, decode_condemned,
+                             decode_config, decode_footer, decode_frame_header, decode_group, decode_header,
+                             decode_json, decode_list, decode_plain_record, decode_root, decode_slots, decode_stats,
+                             decode_trailer, decompress, field, keyed, need, open_slot, pack_sort, path_key,
+                             split_frame, unhex)
 
 Place = namedtuple("Place", "pack offset length body slot depth")
 ZEROS = bytes(MI)
@@ -60,12 +61,9 @@ class Repository:
     def __init__(self, path, password):
         self.path, self.sealed, self.plain = path, Cache(16 * MI), Cache(48 * MI)
         owner, body, mac = self.newest("config", lambda d, n: decode_plain_record(d, "config", n))
-        config = decode_json(body, "config")
-        if field(config, "version", int, "config") > 1:
-            raise Newer("the repository has a newer format")
+        config = decode_config(body)
         need(unhex(config.get("id"), NAME, "config") == owner, "the config names two repositories")
-        encrypted = config.get("encryption") != "none"
-        need(config.get("encryption") in ("none", "aes-256-gcm"), "an unknown encryption")
+        encrypted = config["encryption"] != "none"
         if encrypted:
             master = self.unlock(owner, password)
         elif password is not None:
@@ -128,7 +126,9 @@ class Repository:
 
     def add_pack(self, name, size):
         need(HEADER + FRAME_OVERHEAD + TRAILER <= size <= 80 * MI, "an impossible size")
-        decode_header(self.read("packs", name, 0, HEADER), "packs", name, self.keys.repository)
+        header = self.read("packs", name, 0, HEADER + FRAME_HEADER)
+        decode_header(header, "packs", name, self.keys.repository)
+        pack_sort(header[HEADER:])
         offset, _ = decode_trailer(self.read("packs", name, size - TRAILER, TRAILER), size)
         footer = self.keys.unseal(FOOTER, self.read("packs", name, offset, size - TRAILER - offset))
         frames, end = decode_footer(footer)
@@ -156,7 +156,7 @@ class Repository:
                 plain = self.get_at(sort, place, depth, budget)
                 need(self.keys.chunk_id(sort, plain) == chunk, "a chunk has another content than its id says")
                 return plain
-            except (Damage, OSError) as e:
+            except (Damage, Newer, OSError) as e:
                 trouble = Damage("chunk %s in pack %s: %s" % (chunk.hex(), place.pack, e))
         raise trouble
 
@@ -221,7 +221,8 @@ class Repository:
         """The items of all roots of level 0, in order. `above`: the level wanted and what the root above says of it."""
         level, items = decode_root(self.get(MANIFEST, chunk))
         if above:
-            says = level, items and items[0][0], sum(i[1] for i in items), sum(i[2] for i in items)
+            size = min(sum(i[2] for i in items), (1 << 64) - 1)
+            says = level, items and items[0][0], sum(i[1] for i in items), size
             need(says == above, "a root is not the one that the root above it names")
         for item in items:
             if level == 0:
@@ -233,7 +234,8 @@ class Repository:
         last = None
         for first, count, size, stat_id, chunk in self.groups(bytes.fromhex(record["root"])):
             group = decode_group(self.get(MANIFEST, chunk))
-            fits = group and group[0].path == first and len(group) == count and sum(e.size for e in group) == size
+            total = min(sum(e.size for e in group), (1 << 64) - 1)
+            fits = group and group[0].path == first and len(group) == count and total == size
             need(fits, "a group is not the one its root names")
             need(last is None or path_key(last) < path_key(first), "groups overlap")
             last = group[-1].path
@@ -386,7 +388,7 @@ def check(repo):
                         plain = repo.get_at(kind, place, 32, [512 * MI])
                         need(repo.keys.chunk_id(kind, plain) == chunk, "chunk %s has another content" % chunk.hex())
                         chunks += 1
-            except Damage as e:
+            except (Damage, Newer) as e:
                 troubles.append("pack %s, frame at %d: %s" % (name, frame.offset, e))
     for name, _ in repo.list("condemned"):
         try:

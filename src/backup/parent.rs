@@ -1,7 +1,7 @@
 //! The parent's entries in order, beside the walk: one merge pass decides what needs no reading.
 
 use crate::format::entry::{Entry, Kind, Stat, path_order};
-use crate::manifest::walk::{Groups, read_group, read_stats};
+use crate::manifest::walk::{Groups, read_stats};
 use crate::repository::reader::Reader;
 use crate::source::Found;
 use std::cmp::Ordering;
@@ -49,10 +49,11 @@ impl<'w> Parent<'w> {
             if let Some(next) = self.entries.next() {
                 return Some(next);
             }
-            let item = self.groups.items.get(self.next_group)?;
+            let number = self.next_group;
+            let item = self.groups.items.get(number)?;
             self.next_group += 1;
             // A damaged group costs reading its files again, which heals it.
-            let Ok(entries) = read_group(self.reader, item) else { continue };
+            let Ok(entries) = self.groups.read(self.reader, number) else { continue };
             let stats = read_stats(self.reader, item, &entries);
             let stats: Vec<Option<Stat>> = match stats {
                 Some(stats) => stats.into_iter().map(Some).collect(),

@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::crypto::ChunkSort;
 use crate::error::{Context, Result};
 use crate::format::entry::{Content, Entry, Flags, Kind, Metadata, Owner, Stat};
-use crate::manifest::walk::{self, Groups};
+use crate::manifest::walk::Groups;
 use crate::repository::writer::DeltaPolicy;
 use crate::source::LeftOut;
 use crate::source::stream::StreamSource;
@@ -74,7 +74,6 @@ fn plain_entry(path: &[u8], kind: Kind, meta: Metadata, content: Content) -> Ent
 }
 
 fn old_entry(shared: &Shared<'_>, parent: &Groups, path: &[u8]) -> Option<Entry> {
-    let item = parent.items.get(parent.covering(path).start)?;
-    let entries = walk::read_group(&shared.writer.reader, item).ok()?;
+    let entries = parent.read(&shared.writer.reader, parent.covering(path).start).ok()?;
     entries.into_iter().find(|e| e.path == path && e.is_file())
 }

@@ -214,7 +214,7 @@ fn history(check: &Check<'_>, delta: &Delta, above: Option<&Above>) -> Result<Op
                 return Ok(Some(history));
             }
             Ok(chunk) => history.extend_from_slice(&chunk),
-            Err(e) if e.kind() == ErrorKind::Corrupt => {
+            Err(e) if e.kind().is_unreadable() => {
                 lost_base(check, delta, base, &e)?;
                 return Ok(None);
             }

@@ -360,7 +360,7 @@ impl Check<'_> {
         }
         match self.reader.get(sort, id) {
             Ok(chunk) => Ok((Some(chunk), None)),
-            Err(e) if e.kind() == ErrorKind::Corrupt => Ok((None, Some(self.culprit(sort, id, &e)?))),
+            Err(e) if e.kind().is_unreadable() => Ok((None, Some(self.culprit(sort, id, &e)?))),
             Err(e) if e.kind() == ErrorKind::Cancelled => Err(e),
             Err(e) => {
                 self.findings.unchecked(&format!("chunk {id}"), &e);
@@ -378,7 +378,7 @@ impl Check<'_> {
             let mut deeper = None;
             for base in index.bases(&id, &found)? {
                 if let Err(e) = self.reader.get(sort, &base)
-                    && e.kind() == ErrorKind::Corrupt
+                    && e.kind().is_unreadable()
                 {
                     deeper = Some((base, e));
                     break;

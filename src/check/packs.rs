@@ -95,7 +95,7 @@ fn salvage(
 ) -> Result<()> {
     let scan = match scan_pack(repository.backend().as_ref(), repository.keyring(), id, size) {
         Ok(scan) => scan,
-        Err(e) if e.kind() == ErrorKind::Corrupt => return Ok(()),
+        Err(e) if e.kind().is_unreadable() => return Ok(()),
         Err(e) => {
             findings.unchecked(&FileName::Pack(id).path(), &e);
             return Ok(());

@@ -136,7 +136,7 @@ pub fn sessions(repository: &Repository, findings: &Findings<'_>) -> Result<u64>
                 findings.inform("session-open", &path, text);
             }
             // Torn by a crash while it was made: nothing can rest on it.
-            Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
+            Err(e) if e.kind().is_unreadable() => {
                 let text = format!("a session that cannot be read ({}): {state}", e.message());
                 findings.inform("session-unreadable", &path, text);
             }

@@ -7,7 +7,7 @@ use crate::format::entry::{Content, Entry, Extent, path_order};
 use crate::format::root::RootItem;
 use crate::id::ChunkId;
 use crate::manifest::content;
-use crate::manifest::walk::{Groups, Walk, is_below, read_group};
+use crate::manifest::walk::{Groups, Walk, is_below, read_group_before};
 use crate::progress::Progress;
 use crate::repository::reader::Reader;
 use std::cmp::Ordering;
@@ -147,7 +147,8 @@ impl<'r> Cursor<'r> {
             return Ok(false);
         }
         if let Some(item) = self.items.get(self.next) {
-            let mut entries = read_group(self.reader, item)?;
+            let next = self.items.get(self.next + 1);
+            let mut entries = read_group_before(self.reader, item, next)?;
             entries.retain(|entry| is_below(&entry.path, &self.below));
             entries.reverse();
             self.current = entries;

@@ -2,7 +2,7 @@
 
 use super::kind_name;
 use crate::clock::Timestamp;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry};
 use crate::id::{ChunkId, SnapshotId};
 use crate::manifest::walk::{Groups, is_below, read_group};
@@ -93,7 +93,7 @@ pub(super) fn each_group(
     let mut first = Ok(());
     for item in &groups.items[groups.covering(below)] {
         match each(item) {
-            Err(e) if e.kind() == ErrorKind::Corrupt => first = first.and(Err(e)),
+            Err(e) if e.kind().is_unreadable() => first = first.and(Err(e)),
             other => other?,
         }
     }
@@ -104,7 +104,7 @@ pub(super) fn each_group(
 pub(super) fn damage(outcome: Result<()>) -> Result<std::result::Result<(), String>> {
     match outcome {
         Ok(()) => Ok(Ok(())),
-        Err(e) if e.kind() == ErrorKind::Corrupt => Ok(Err(e.message().to_owned())),
+        Err(e) if e.kind().is_unreadable() => Ok(Err(e.message().to_owned())),
         Err(e) => Err(e),
     }
 }

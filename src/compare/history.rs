@@ -2,11 +2,11 @@
 
 use super::diff::same_content;
 use crate::clock::Timestamp;
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::format::entry::{Content, Entry, Extent, Kind};
 use crate::id::{ChunkId, SnapshotId};
 use crate::manifest::content;
-use crate::manifest::walk::{Groups, is_below, read_group};
+use crate::manifest::walk::{Groups, is_below};
 use crate::progress::Progress;
 use crate::repository::reader::Reader;
 use crate::repository::snapshots::{Listed, encode_path};
@@ -63,7 +63,7 @@ pub fn run(reader: &Reader, snapshots: &[Listed], path: &[u8], progress: &Progre
         progress.keep_going()?;
         let looked = match history.entry(&listed.root) {
             Ok(entry) => Ok(entry),
-            Err(e) if e.kind() == ErrorKind::Corrupt => Err(e.message().to_owned()),
+            Err(e) if e.kind().is_unreadable() => Err(e.message().to_owned()),
             Err(e) => return Err(e),
         };
         history.add(listed, looked)?;
@@ -84,7 +84,7 @@ fn covers(listed: &Listed, path: &[u8]) -> bool {
 /// What cannot be read is not known to be the same, and counts for nothing: the other versions are still worth telling.
 fn lenient<T: Default>(result: Result<T>) -> Result<T> {
     match result {
-        Err(e) if e.kind() == ErrorKind::Corrupt => Ok(T::default()),
+        Err(e) if e.kind().is_unreadable() => Ok(T::default()),
         other => other,
     }
 }
@@ -105,11 +105,13 @@ struct History<'a> {
 impl History<'_> {
     fn entry(&mut self, root: &ChunkId) -> Result<Option<Arc<Entry>>> {
         let groups = Groups::load(self.reader, root)?;
-        let Some(item) = groups.items[groups.covering(self.path)].first() else { return Ok(None) };
+        let range = groups.covering(self.path);
+        let Some(item) = groups.items[range.clone()].first() else { return Ok(None) };
         if let Some(known) = self.groups.get(&item.id) {
             return Ok(known.clone());
         }
-        let found = read_group(self.reader, item)?.into_iter().find(|e| e.path == self.path).map(Arc::new);
+        let found =
+            groups.read(self.reader, range.start)?.into_iter().find(|e| e.path == self.path).map(Arc::new);
         self.groups.insert(item.id, found.clone());
         Ok(found)
     }

@@ -14,7 +14,7 @@ use crate::format::snapshot::{SessionInfo, Snapshot};
 use crate::id::{ChunkId, SnapshotId, hex};
 use crate::manifest::build::{Builder, Built};
 use crate::manifest::content;
-use crate::manifest::walk::{Groups, read_group, read_stats};
+use crate::manifest::walk::{Groups, read_stats};
 use crate::progress::{Problem, Progress, Report};
 use crate::repository::Repository;
 use crate::repository::reader::Reader;
@@ -269,8 +269,8 @@ impl Copier<'_> {
         let groups = Groups::load(&self.reader, &listed.root).map_err(Trouble::Here)?;
         self.progress.files_total.fetch_add(groups.entries(), Memory::Relaxed);
         self.progress.bytes_total.fetch_add(groups.bytes(), Memory::Relaxed);
-        for item in &groups.items {
-            let entries = read_group(&self.reader, item).map_err(Trouble::Here)?;
+        for (number, item) in groups.items.iter().enumerate() {
+            let entries = groups.read(&self.reader, number).map_err(Trouble::Here)?;
             let stats = read_stats(&self.reader, item, &entries).unwrap_or_default();
             for (i, mut entry) in entries.into_iter().enumerate() {
                 let content = &mut entry.content;

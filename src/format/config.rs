@@ -3,7 +3,7 @@
 //! Bytes: `format-spec/1-repository.md`.
 
 use super::{FileName, HEADER_LEN, decode_header, encode_header, limit};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::Name;
 use serde::{Deserialize, Serialize};
 
@@ -91,15 +91,18 @@ impl Config {
             .map_err(|e| Error::corrupt(format!("the repository's config is damaged: {e}")))?;
         if config.version > u32::from(super::FORMAT_VERSION) {
             return Err(Error::new(
-                crate::error::ErrorKind::Unsupported,
+                ErrorKind::Unsupported,
                 format!("the repository has format {}; update this program", config.version),
             ));
         }
-        let sane = |c: &ClassSizes| {
-            c[0] >= 64 && c[0] <= c[1] && c[1] <= c[2] && c[2] as usize <= limit::CHUNK_BYTES_MAX
-        };
-        if !sane(&config.content_chunks)
-            || !sane(&config.database_chunks)
+        if config.version == 0 {
+            return Err(Error::corrupt("the repository's config states no version"));
+        }
+        if config.public_key.is_some() != (config.encryption == Encryption::None) {
+            return Err(Error::corrupt("the repository's config has a key where none belongs, or lacks one"));
+        }
+        if !sizes_fit(&config.content_chunks)
+            || !sizes_fit(&config.database_chunks)
             || config.pack_bytes < 1 << 16
             || config.pack_bytes > limit::PACK_BYTES_MAX - (24 << 20)
         {
@@ -107,4 +110,16 @@ impl Config {
         }
         Ok(config)
     }
+}
+
+/// The limits of chapter 7, which `chunker::ChunkClass::check` holds too; a test keeps the two equal.
+fn sizes_fit(&[min, avg, max]: &ClassSizes) -> bool {
+    (64..=1 << 20).contains(&min)
+        && (1 << 10..=4 << 20).contains(&avg)
+        && (1 << 10..=16 << 20).contains(&max)
+        && min <= avg
+        && avg <= max
+        && min.is_multiple_of(2)
+        && avg.is_power_of_two()
+        && max.is_multiple_of(2)
 }

@@ -29,16 +29,23 @@ pub(super) fn put_extents(out: &mut Vec<u8>, ids: &mut Vec<u8>, extents: &[Exten
 
 /// The other way.
 pub(super) fn take_extents(r: &mut Reader<'_>, ids: &mut Reader<'_>) -> Result<Vec<Extent>> {
+    let some = |len: u64, r: &Reader<'_>| match len {
+        0 => Err(r.fail("a piece without a length")),
+        len => Ok(len),
+    };
     let count = r.count(2)?;
     let mut extents = Vec::with_capacity(count);
     for _ in 0..count {
         extents.push(match r.varint()? {
-            0 => Extent::Hole { len: r.varint()? },
+            0 => Extent::Hole { len: some(r.varint()?, r)? },
             repeat => {
-                let len = r.bounded(limit::CHUNK_BYTES_MAX as u64)? as u32;
+                let len = some(r.bounded(limit::CHUNK_BYTES_MAX as u64)?, r)? as u32;
                 Extent::Chunk { id: ids.chunk_id()?, len, repeat }
             }
         });
+    }
+    if extents_len(&extents).is_none() {
+        return Err(r.fail("pieces of more bytes than any file"));
     }
     Ok(extents)
 }

@@ -4,7 +4,7 @@
 
 use super::codec::{Reader, put_varint};
 use super::limit;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CHUNK_ID_LEN, ChunkId};
 
 /// Length of a frame's plain header, in bytes.
@@ -63,8 +63,14 @@ pub fn encode_frame_header(kind: FrameKind, sealed_len: usize) -> [u8; FRAME_HEA
 pub fn decode_frame_header(bytes: &[u8]) -> Result<(FrameKind, usize)> {
     let bad = |why: &str| Error::corrupt(format!("a frame's header {why}"));
     let header = bytes.get(..FRAME_HEADER_LEN).ok_or_else(|| bad("is cut short"))?;
+    // Before all else: a later version may mean anything by the other bytes.
+    if header[1] > super::FORMAT_VERSION {
+        let what =
+            format!("a frame of format {} was written by a newer snapkeep; update this program", header[1]);
+        return Err(Error::new(ErrorKind::Unsupported, what));
+    }
     let kind = FrameKind::from_byte(header[0]).ok_or_else(|| bad("names no known kind"))?;
-    if header[1] != super::FORMAT_VERSION || header[2..4] != [0, 0] {
+    if header[1] == 0 || header[2..4] != [0, 0] {
         return Err(bad("is damaged"));
     }
     let len = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
@@ -172,9 +178,18 @@ impl FrameTable {
     /// Reads a table and checks every limit; the bodies' stored lengths are checked by whoever holds the frame.
     pub fn decode(r: &mut Reader<'_>) -> Result<Self> {
         let count = r.count(4)?;
+        if count > limit::FRAME_COUNT_MAX {
+            return Err(r.fail("too many bodies"));
+        }
         let mut bodies = Vec::with_capacity(count.min(4096));
+        let mut plain = 0;
         for _ in 0..count {
-            bodies.push(decode_body(r)?);
+            let body = decode_body(r)?;
+            plain += body.raw_len();
+            if plain > limit::FRAME_PLAIN_BYTES_MAX {
+                return Err(r.fail("a frame is too large"));
+            }
+            bodies.push(body);
         }
         Ok(FrameTable { bodies })
     }
@@ -184,8 +199,8 @@ fn decode_body(r: &mut Reader<'_>) -> Result<Body> {
     let coding = r.u8()?;
     let stored_len = r.bounded(limit::FRAME_BYTES_MAX as u64)? as u32;
     let count = r.count(1 + CHUNK_ID_LEN)?;
-    if count == 0 {
-        return Err(r.fail("a body without chunks"));
+    if count == 0 || count > limit::FRAME_COUNT_MAX {
+        return Err(r.fail("a body without chunks or with too many"));
     }
     let mut raw_len = 0usize;
     let mut lens = Vec::with_capacity(count);

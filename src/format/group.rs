@@ -9,7 +9,8 @@ use super::limit;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::id::ChunkId;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::Arc;
 
 const TAG_GROUP: u8 = b'G';
@@ -145,6 +146,7 @@ impl GroupEncoder {
             }
             _ => {}
         }
+        debug_assert!(content.hash.is_some(), "a file of several pieces has a hash");
         self.hashes.extend_from_slice(&content.hash.unwrap_or_default());
         put_varint(&mut self.extras, content.lists.len() as u64);
         if content.lists.is_empty() {
@@ -196,6 +198,8 @@ struct Columns<'a> {
     owners: Vec<(u32, Arc<Owner>)>,
     xattrs: Vec<Arc<Xattrs>>,
     path: Vec<u8>,
+    /// Bytes of all paths so far.
+    paths_len: usize,
     last_secs: i64,
 }
 
@@ -229,6 +233,7 @@ pub fn decode_group(bytes: &[u8]) -> Result<Vec<Entry>> {
         owners: take_owners(&mut owners, owner_count)?,
         xattrs: take_xattrs(&mut xattrs, xattr_count)?,
         path: Vec::new(),
+        paths_len: 0,
         last_secs: 0,
     };
     kinds.end()?;
@@ -243,17 +248,28 @@ pub fn decode_group(bytes: &[u8]) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
+fn unique<T: Hash + Eq>(rows: &[T]) -> bool {
+    let mut seen = HashSet::with_capacity(rows.len());
+    rows.iter().all(|row| seen.insert(row))
+}
+
 fn take_owners(r: &mut Reader<'_>, count: usize) -> Result<Vec<(u32, Arc<Owner>)>> {
     let mut owners = Vec::with_capacity(count);
     for _ in 0..count {
         let mode = r.bounded(0o7777)? as u32;
         let uid = r.bounded(u64::from(u32::MAX))? as u32;
         let gid = r.bounded(u64::from(u32::MAX))? as u32;
-        let user = String::from_utf8_lossy(r.string(limit::NAME_BYTES_MAX)?).into_owned();
-        let group = String::from_utf8_lossy(r.string(limit::NAME_BYTES_MAX)?).into_owned();
+        let mut name = || {
+            let bytes = r.string(limit::NAME_BYTES_MAX)?;
+            String::from_utf8(bytes.to_vec()).map_err(|_| r.fail("an owner's name that is not UTF-8"))
+        };
+        let (user, group) = (name()?, name()?);
         owners.push((mode, Arc::new(Owner { uid, gid, user, group })));
     }
     r.end()?;
+    if !unique(&owners) {
+        return Err(r.fail("an owner listed twice"));
+    }
     Ok(owners)
 }
 
@@ -261,7 +277,10 @@ fn take_xattrs(r: &mut Reader<'_>, count: usize) -> Result<Vec<Arc<Xattrs>>> {
     let mut sets = Vec::with_capacity(count);
     for _ in 0..count {
         let pairs = r.count(2)?;
-        let mut set = Vec::with_capacity(pairs);
+        if pairs == 0 {
+            return Err(r.fail("an empty set of attributes"));
+        }
+        let mut set: Xattrs = Vec::with_capacity(pairs);
         let mut total = 0;
         for _ in 0..pairs {
             let name = r.string(limit::NAME_BYTES_MAX)?.to_vec();
@@ -270,19 +289,30 @@ fn take_xattrs(r: &mut Reader<'_>, count: usize) -> Result<Vec<Arc<Xattrs>>> {
             if name.is_empty() || name.contains(&0) || total > limit::XATTRS_BYTES_MAX {
                 return Err(r.fail("an impossible extended attribute"));
             }
+            if set.last().is_some_and(|(last, _)| *last >= name) {
+                return Err(r.fail("attributes out of order"));
+            }
             set.push((name, value));
         }
         sets.push(Arc::new(set));
     }
     r.end()?;
+    if !unique(&sets) {
+        return Err(r.fail("a set of attributes listed twice"));
+    }
     Ok(sets)
 }
 
-fn take_entry(c: &mut Columns<'_>, i: usize) -> Result<Entry> {
+fn take_path(c: &mut Columns<'_>, i: usize) -> Result<Vec<u8>> {
     let shared = c.names.varint()? as usize;
     let suffix = c.names.string(limit::PATH_BYTES_MAX)?;
     if shared > c.path.len() || (i > 0 && suffix.is_empty()) {
         return Err(c.names.fail("a path that repeats another"));
+    }
+    // Before the path is written out: one byte here may stand for a mebibyte.
+    c.paths_len += shared + suffix.len();
+    if c.paths_len > limit::GROUP_PATHS_BYTES_MAX {
+        return Err(c.names.fail("paths of too many bytes"));
     }
     let mut path = Vec::with_capacity(shared + suffix.len());
     path.extend_from_slice(&c.path[..shared]);
@@ -292,6 +322,11 @@ fn take_entry(c: &mut Columns<'_>, i: usize) -> Result<Entry> {
         return Err(c.names.fail("paths out of order"));
     }
     c.path.clone_from(&path);
+    Ok(path)
+}
+
+fn take_entry(c: &mut Columns<'_>, i: usize) -> Result<Entry> {
+    let path = take_path(c, i)?;
     let kind_byte = c.kinds[i];
     let owner = c.owner.varint()? as usize;
     let (mode, owner) = c.owners.get(owner).ok_or_else(|| c.owner.fail("an unknown owner"))?.clone();
@@ -302,7 +337,14 @@ fn take_entry(c: &mut Columns<'_>, i: usize) -> Result<Entry> {
         return Err(c.nanos.fail("an impossible time"));
     }
     let kind = take_kind(&mut c.extras, kind_byte & 7)?;
-    let link = if kind_byte & HAS_LINK != 0 { c.extras.varint()? } else { 0 };
+    let link = match kind_byte & HAS_LINK != 0 {
+        true => match c.extras.varint()? {
+            0 => return Err(c.extras.fail("a link number of 0")),
+            _ if kind == Kind::Directory => return Err(c.extras.fail("a directory with a link number")),
+            link => link,
+        },
+        false => 0,
+    };
     let xattrs = match kind_byte & HAS_XATTRS != 0 {
         true => {
             let index = c.extras.varint()? as usize;
@@ -353,6 +395,9 @@ fn take_content(c: &mut Columns<'_>, list: bool) -> Result<Content> {
         }
         return Ok(Content { size, extents, lists: Vec::new(), hash: None });
     }
+    if size == 0 {
+        return Err(c.sizes.fail("a list for an empty file"));
+    }
     let hash = Some(c.hashes.bytes32()?);
     let count = c.extras.varint()?;
     if count > (c.ids.remaining() / crate::id::CHUNK_ID_LEN) as u64 {
@@ -362,6 +407,9 @@ fn take_content(c: &mut Columns<'_>, list: bool) -> Result<Content> {
         let extents = take_extents(&mut c.extras, &mut c.ids)?;
         if extents_len(&extents) != Some(size) {
             return Err(c.extras.fail("a file whose pieces do not add up to its size"));
+        }
+        if let [Extent::Chunk { repeat: 1, .. }] = extents.as_slice() {
+            return Err(c.extras.fail("a list for a single chunk"));
         }
         return Ok(Content { size, extents, lists: Vec::new(), hash });
     }
@@ -452,6 +500,9 @@ pub fn decode_stats(bytes: &[u8], entries: &[Entry]) -> Result<Vec<Stat>> {
             secs: entry.meta.mtime.secs.wrapping_add(offset),
             nanos: (word & !RACY) ^ entry.meta.mtime.nanos,
         };
+        if ctime.nanos >= 1_000_000_000 {
+            return Err(nanos.fail("an impossible time"));
+        }
         stats.push(Stat { inode, ctime, racy: word & RACY != 0 });
     }
     for column in [&inodes, &secs, &nanos] {

@@ -33,6 +33,10 @@ pub mod limit {
     pub const FRAME_BYTES_MAX: usize = 20 << 20;
     /// The plain bytes of one body.
     pub const BODY_BYTES_MAX: usize = 16 << 20;
+    /// The plain bytes of all bodies of one frame.
+    pub const FRAME_PLAIN_BYTES_MAX: usize = 64 << 20;
+    /// Bodies of one frame, and chunks of one body: indexes number them with 16 bits.
+    pub const FRAME_COUNT_MAX: usize = 65_535;
     /// The history given to one body.
     pub const PREFIX_BYTES_MAX: usize = 8 << 20;
     /// The longest chain of histories a reader follows.
@@ -54,8 +58,10 @@ pub mod limit {
     /// One extended attribute's value, and all of one file's.
     pub const XATTR_BYTES_MAX: usize = 1 << 16;
     pub const XATTRS_BYTES_MAX: usize = 1 << 20;
-    /// One encoded manifest group.
+    /// One column of a manifest group.
     pub const GROUP_BYTES_MAX: usize = 8 << 20;
+    /// All paths of one group, written out: each may repeat nearly all of the one before.
+    pub const GROUP_PATHS_BYTES_MAX: usize = 32 << 20;
     /// Key slots in one key file.
     pub const KEY_SLOTS_MAX: usize = 16;
     /// Levels of manifest roots and of content lists.

@@ -62,6 +62,7 @@ impl Root {
         let count = r.count(4 + CHUNK_ID_LEN)?;
         let mut items: Vec<RootItem> = Vec::with_capacity(count);
         let mut with_stat = Vec::with_capacity(count);
+        let mut total = 0u64;
         for _ in 0..count {
             let first = r.string(limit::PATH_BYTES_MAX)?.to_vec();
             if items.last().is_some_and(|last| path_order(&last.first, &first).is_ge()) {
@@ -69,9 +70,10 @@ impl Root {
             }
             let (entries, bytes) = (r.varint()?, r.varint()?);
             let stat = r.u8()?;
-            if stat > 1 || (stat == 1 && level > 0) {
+            if entries == 0 || stat > 1 || (stat == 1 && level > 0) {
                 return Err(r.fail("a damaged item"));
             }
+            total = total.checked_add(entries).ok_or_else(|| r.fail("too many entries"))?;
             with_stat.push(stat == 1);
             items.push(RootItem { first, id: ChunkId([0; CHUNK_ID_LEN]), stat: None, entries, bytes });
         }

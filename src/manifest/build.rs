@@ -18,6 +18,8 @@ const GROUP_MASK: u64 = 1024 - 1;
 const GROUP_MAX: u64 = 4096;
 /// Encoded bytes that close a group.
 const GROUP_BYTES: usize = 256 << 10;
+/// Bytes of all paths, written out, that close a group: readers refuse four times as many.
+const GROUP_PATHS_BYTES: usize = 8 << 20;
 /// Items of one root; more make a further level.
 const ROOT_ITEMS: usize = 2048;
 /// Bytes of paths that close a root.
@@ -34,6 +36,8 @@ pub struct Builder<'w> {
     entries: Vec<Entry>,
     stats: Vec<Stat>,
     bytes: u64,
+    /// Bytes of the group's paths.
+    paths_len: usize,
     items: Vec<RootItem>,
 }
 
@@ -57,6 +61,7 @@ impl<'w> Builder<'w> {
             entries: Vec::new(),
             stats: Vec::new(),
             bytes: 0,
+            paths_len: 0,
             items: Vec::new(),
         })
     }
@@ -71,12 +76,14 @@ impl<'w> Builder<'w> {
             self.store_lists(&mut entry)?;
         }
         self.group.push(&entry);
-        self.bytes += entry.content.size;
+        self.bytes = self.bytes.saturating_add(entry.content.size);
+        self.paths_len += entry.path.len();
         let boundary = hash::short(&entry.path) & GROUP_MASK == 0;
         self.entries.push(entry);
         self.stats.push(stat);
         let count = self.group.count();
-        if (count >= GROUP_MIN && boundary) || count >= GROUP_MAX || self.group.len() >= GROUP_BYTES {
+        let large = self.group.len() >= GROUP_BYTES || self.paths_len >= GROUP_PATHS_BYTES;
+        if (count >= GROUP_MIN && boundary) || count >= GROUP_MAX || large {
             self.close_group()?;
         }
         Ok(())
@@ -116,6 +123,7 @@ impl<'w> Builder<'w> {
         self.entries.clear();
         self.stats.clear();
         self.bytes = 0;
+        self.paths_len = 0;
         Ok(())
     }
 
@@ -127,7 +135,8 @@ impl<'w> Builder<'w> {
         let groups = |items: &[RootItem]| items.iter().map(|i| i.id).collect::<Vec<_>>();
         let unchanged = !items.is_empty() && groups(&items) == groups(&self.parent.items);
         let mut parents = std::mem::take(&mut self.parent.roots);
-        let (entries, bytes) = items.iter().fold((0, 0), |(n, b), item| (n + item.entries, b + item.bytes));
+        let (entries, bytes) =
+            items.iter().fold((0, 0u64), |(n, b), item| (n + item.entries, b.saturating_add(item.bytes)));
         loop {
             let last = root_parts(&items).count() <= 1;
             let mut above = Vec::new();

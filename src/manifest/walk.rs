@@ -4,7 +4,6 @@ use crate::crypto::ChunkSort;
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Stat, path_order};
 use crate::format::group::{decode_group, decode_stats};
-use crate::format::limit;
 use crate::format::root::{Root, RootItem};
 use crate::id::ChunkId;
 use crate::repository::reader::Reader;
@@ -40,6 +39,13 @@ impl Groups {
         self.items.iter().fold(0, |n, item| n.saturating_add(item.bytes))
     }
 
+    /// Reads one group, which must also end before the next one begins.
+    pub fn read(&self, reader: &Reader, number: usize) -> Result<Vec<Entry>> {
+        let item = self.items.get(number);
+        let item = item.ok_or_else(|| Error::corrupt("a manifest has fewer groups than were counted"))?;
+        read_group_before(reader, item, self.items.get(number + 1))
+    }
+
     /// The groups that may hold `path` or anything below it; all of them for the empty path.
     pub fn covering(&self, path: &[u8]) -> std::ops::Range<usize> {
         if path.is_empty() {
@@ -58,9 +64,20 @@ pub fn is_below(path: &[u8], dir: &[u8]) -> bool {
     dir.is_empty() || (path.starts_with(dir) && matches!(path.get(dir.len()), None | Some(b'/')))
 }
 
-fn load_level(reader: &Reader, id: &ChunkId, want: Option<u8>, groups: &mut Groups) -> Result<()> {
+/// `above` is the level that a root below another must have, and what that one says of it. Since first paths ascend and
+/// every item has entries, no root can come twice, and there are no more groups than the top root counts entries.
+fn load_level(
+    reader: &Reader,
+    id: &ChunkId,
+    above: Option<(u8, &RootItem)>,
+    groups: &mut Groups,
+) -> Result<()> {
     let root = Root::decode(&reader.get(ChunkSort::Manifest, id)?)?;
-    if want.is_some_and(|level| level != root.level) || root.level > limit::LEVELS_MAX {
+    if let Some((level, item)) = above
+        && (root.level != level
+            || root.items.first().map(|i| &i.first) != Some(&item.first)
+            || root.entries() != item.entries)
+    {
         return Err(Error::corrupt("a manifest's roots are nested wrongly"));
     }
     groups.roots.push(*id);
@@ -69,7 +86,7 @@ fn load_level(reader: &Reader, id: &ChunkId, want: Option<u8>, groups: &mut Grou
         return Ok(());
     }
     for item in &root.items {
-        load_level(reader, &item.id, Some(root.level - 1), groups)?;
+        load_level(reader, &item.id, Some((root.level - 1, item)), groups)?;
     }
     Ok(())
 }
@@ -81,6 +98,17 @@ pub fn read_group(reader: &Reader, item: &RootItem) -> Result<Vec<Entry>> {
     let first = entries.first().map(|e| e.path.as_slice());
     if first != Some(item.first.as_slice()) || entries.len() as u64 != item.entries {
         return Err(Error::corrupt("a manifest group is not the one its root names"));
+    }
+    Ok(entries)
+}
+
+/// As `read_group`; where the group behind it is known, all entries must stand before that.
+pub fn read_group_before(reader: &Reader, item: &RootItem, next: Option<&RootItem>) -> Result<Vec<Entry>> {
+    let entries = read_group(reader, item)?;
+    if let (Some(last), Some(next)) = (entries.last(), next)
+        && path_order(&last.path, &next.first).is_ge()
+    {
+        return Err(Error::corrupt("a manifest group ends behind the beginning of the next"));
     }
     Ok(entries)
 }
@@ -134,9 +162,9 @@ impl Iterator for Walk<'_> {
             if self.next_group >= self.end_group {
                 return None;
             }
-            let item = &self.groups.items[self.next_group];
+            let number = self.next_group;
             self.next_group += 1;
-            match read_group(self.reader, item) {
+            match self.groups.read(self.reader, number) {
                 Ok(entries) => self.current = entries.into_iter(),
                 Err(e) => {
                     self.next_group = self.end_group;

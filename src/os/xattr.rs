@@ -61,6 +61,8 @@ pub fn read(place: &Place) -> io::Result<Option<Arc<Xattrs>>> {
         }
     }
     out.sort();
+    // A list may name one twice when it changes while it is read.
+    out.dedup_by(|a, b| a.0 == b.0);
     Ok(if out.is_empty() { None } else { Some(Arc::new(out)) })
 }
 

@@ -13,6 +13,8 @@ use std::sync::Arc;
 const OWN_BODY_BYTES: usize = 512 << 10;
 /// Stored bytes of changed chunks that close a frame.
 const DELTA_FRAME_BYTES: usize = 64 << 10;
+/// Plain bytes that close a frame of any kind: together with a last body far below what readers refuse.
+const FRAME_PLAIN_BYTES: usize = 16 << 20;
 /// Chunks in a body and bodies in a frame are counted with 16 bits in the cache.
 const COUNT_MAX: usize = 32_768;
 
@@ -128,7 +130,8 @@ impl FrameBuilder {
             true => self.delta >= DELTA_FRAME_BYTES || self.stored.len() >= self.level.body_bytes,
             false => self.raw + OWN_BODY_BYTES > self.level.body_bytes,
         };
-        if full || self.bodies.len() >= COUNT_MAX - 1 { self.close().map(Some) } else { Ok(None) }
+        let full = full || self.raw >= FRAME_PLAIN_BYTES || self.bodies.len() >= COUNT_MAX - 1;
+        if full { self.close().map(Some) } else { Ok(None) }
     }
 
     fn finish_solid(&mut self) -> Result<()> {

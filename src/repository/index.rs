@@ -100,7 +100,7 @@ impl Index {
                     // Gone between listing and reading: as if never listed.
                     Err(e) if e.kind() == ErrorKind::NotFound => {}
                     // One damaged version number must not take every other pack away.
-                    Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
+                    Err(e) if e.kind().is_unreadable() => {
                         self.unreadable.push((id, e.message().to_owned()));
                     }
                     Err(e) => return Err(e),
@@ -306,6 +306,11 @@ pub fn read_footer(
     let header = backend.read_range(&name, 0, HEADER_LEN + FRAME_HEADER_LEN)?;
     decode_header(&header, &name, Some(keyring.repository()))?;
     let (first, _) = decode_frame_header(&header[HEADER_LEN..]).map_err(|e| e.context(name))?;
+    let sort = match first {
+        FrameKind::Data => ChunkSort::Content,
+        FrameKind::Meta => ChunkSort::Manifest,
+        _ => return Err(Error::corrupt(format!("{name} does not begin with a frame of chunks"))),
+    };
     let trailer = backend.read_range(&name, size - TRAILER_LEN as u64, TRAILER_LEN)?;
     let trailer = Trailer::decode(&trailer, size).map_err(|e| e.context(name))?;
     let len = (size - TRAILER_LEN as u64 - trailer.footer_offset) as usize;
@@ -315,10 +320,6 @@ pub fn read_footer(
     if footer.end() != trailer.footer_offset {
         return Err(Error::corrupt(format!("{name}: the footer does not fit the pack")));
     }
-    let sort = match first {
-        FrameKind::Meta => ChunkSort::Manifest,
-        _ => ChunkSort::Content,
-    };
     Ok((footer, sort))
 }
 

@@ -90,7 +90,7 @@ pub fn list(repository: &Repository) -> Result<Listing> {
             Ok(listed) => listing.snapshots.push(listed),
             // Forgotten between listing and reading.
             Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
+            Err(e) if e.kind().is_unreadable() => {
                 listing.damaged.push((id, e.message().to_owned()));
             }
             Err(e) => return Err(e),
@@ -180,7 +180,7 @@ pub fn damaged_notes(repository: &Repository) -> Result<Vec<(FileName, String)>>
     let mut damaged = Vec::new();
     for stat in repository.backend().list(Folder::Notes)? {
         match read_note(repository, &stat.name) {
-            Err(e) if e.kind() == ErrorKind::Corrupt => damaged.push((stat.name, e.message().to_owned())),
+            Err(e) if e.kind().is_unreadable() => damaged.push((stat.name, e.message().to_owned())),
             Ok(_) => {}
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(e),

@@ -290,7 +290,7 @@ impl Lane<'_> {
             let chunk = match self.writer.reader.get(self.sort, base) {
                 Ok(chunk) => chunk,
                 // Damage found in passing: store whole, so that this version does not depend on it.
-                Err(e) if e.kind() == ErrorKind::Corrupt => return Ok(None),
+                Err(e) if e.kind().is_unreadable() => return Ok(None),
                 Err(e) => return Err(e).context(|| "cannot read the previous version"),
             };
             if bytes.len() + chunk.len() > limit::PREFIX_BYTES_MAX {

@@ -11,7 +11,7 @@ use super::tally::{Tally, add};
 use super::verify::{Marks, verify};
 use super::{Plan, Summary};
 use crate::error::{Context, Error, Result};
-use crate::manifest::walk::{is_below, read_group};
+use crate::manifest::walk::is_below;
 use crate::os::apply;
 use crate::os::beneath::{self, Beneath};
 use crate::os::dir;
@@ -164,7 +164,7 @@ pub fn follow(
     for number in plan.range.clone() {
         tally.progress.keep_going()?;
         let item = &plan.groups.items[number];
-        let entries = match read_group(reader, item) {
+        let entries = match plan.groups.read(reader, number) {
             Ok(entries) => entries,
             Err(e) => {
                 course.no_more_deletions();

@@ -72,7 +72,7 @@ fn totals(reader: &Reader, groups: &Groups, range: std::ops::Range<usize>, below
     let (mut entries, mut bytes) = (0u64, 0u64);
     for (i, item) in groups.items.iter().enumerate().take(range.end).skip(range.start) {
         let edge = !below.is_empty() && (i == range.start || i + 1 == range.end);
-        let read = if edge { walk::read_group(reader, item).ok() } else { None };
+        let read = if edge { groups.read(reader, i).ok() } else { None };
         let (n, b) = match read {
             Some(read) => {
                 let inside = |e: &&Entry| is_below(&e.path, below);
@@ -96,8 +96,8 @@ fn may_delete(reader: &Reader, plan: &Plan) -> Result<()> {
             plan.target.display()
         ));
     }
-    for item in &plan.groups.items[plan.range.clone()] {
-        for entry in walk::read_group(reader, item)? {
+    for number in plan.range.clone() {
+        for entry in plan.groups.read(reader, number)? {
             if plan.is_meant(&entry) {
                 return Ok(());
             }

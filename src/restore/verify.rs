@@ -8,7 +8,6 @@ use crate::crypto::ChunkSort;
 use crate::error::{Context, Error, Result};
 use crate::format::entry::{Entry, Extent};
 use crate::manifest::content::extents;
-use crate::manifest::walk::read_group;
 use crate::os::beneath::Beneath;
 use crate::os::{dir, storage};
 use crate::repository::reader::Reader;
@@ -68,7 +67,7 @@ pub fn verify(
         if words.is_empty() {
             continue;
         }
-        let entries = read_group(reader, &plan.groups.items[number])?;
+        let entries = plan.groups.read(reader, number)?;
         let marked = |i: usize| words.get(i / 64).is_some_and(|word| word >> (i % 64) & 1 == 1);
         let todo: Vec<&Entry> =
             entries.iter().enumerate().filter(|(i, _)| marked(*i)).map(|(_, entry)| entry).collect();

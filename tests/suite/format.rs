@@ -22,28 +22,28 @@ use snapkeep::repository::reader::assemble_frame;
 use snapkeep::repository::snapshots::encode_path;
 use std::sync::Arc;
 
-fn load(file: &str) -> Value {
+pub fn load(file: &str) -> Value {
     let path = format!("{}/format-spec/vectors/{file}.json", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_slice(&std::fs::read(path).expect("vectors")).expect("JSON")
 }
 
-fn list<'v>(v: &'v Value, key: &str) -> impl Iterator<Item = &'v Value> {
+pub fn list<'v>(v: &'v Value, key: &str) -> impl Iterator<Item = &'v Value> {
     v[key].as_array().unwrap_or_else(|| panic!("no {key} in {v}")).iter()
 }
 
-fn text<'v>(v: &'v Value, key: &str) -> &'v str {
+pub fn text<'v>(v: &'v Value, key: &str) -> &'v str {
     v[key].as_str().unwrap_or_else(|| panic!("no text {key} in {v}"))
 }
 
-fn number(v: &Value, key: &str) -> u64 {
+pub fn number(v: &Value, key: &str) -> u64 {
     v[key].as_u64().unwrap_or_else(|| panic!("no number {key} in {v}"))
 }
 
-fn bytes(v: &Value, key: &str) -> Vec<u8> {
+pub fn bytes(v: &Value, key: &str) -> Vec<u8> {
     unhex(text(v, key)).expect("hex")
 }
 
-fn array<const N: usize>(v: &Value, key: &str) -> [u8; N] {
+pub fn array<const N: usize>(v: &Value, key: &str) -> [u8; N] {
     bytes(v, key).try_into().expect("length")
 }
 
@@ -51,11 +51,11 @@ fn id(v: &Value) -> ChunkId {
     ChunkId::from_slice(&unhex(v.as_str().expect("text")).expect("hex")).expect("24 bytes")
 }
 
-fn repository(file: &Value) -> Name {
+pub fn repository(file: &Value) -> Name {
     Name(array(file, "repository"))
 }
 
-fn encryption(v: &Value) -> Encryption {
+pub fn encryption(v: &Value) -> Encryption {
     if text(v, "encryption") == "none" { Encryption::None } else { Encryption::Aes256Gcm }
 }
 
@@ -76,7 +76,7 @@ fn path(text: &str) -> Vec<u8> {
     out
 }
 
-fn file_name(text: &str) -> FileName {
+pub fn file_name(text: &str) -> FileName {
     let (folder, name) = (text.split('/').next().expect("folder"), text.rsplit('/').next().expect("name"));
     let folder = Folder::ALL.into_iter().find(|f| f.dir() == folder).expect("a folder");
     let name = folder.parse(name).expect("a name");

@@ -9,6 +9,7 @@ mod cli;
 mod compare;
 mod compare_live;
 mod format;
+mod format_limits;
 mod copy;
 mod os;
 mod shelf;
