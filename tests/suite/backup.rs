@@ -560,6 +560,7 @@ fn a_damaged_newest_key_record_is_replaced_by_a_new_password() {
 fn what_readers_would_refuse_costs_that_entry_only() {
     let dir = tempfile::tempdir().expect("tempdir");
     fs::write(dir.path().join("good"), "text").expect("write");
+    snapkeep::os::process::raise_open_files();
     // Deeper than any reader goes, made step by step since no single call takes such a path.
     let mut here =
         rustix::fs::open(dir.path(), rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).expect("open");
