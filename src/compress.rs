@@ -46,7 +46,9 @@ fn failed(code: usize) -> Error {
 /// A compressor for one thread; its context is kept between bodies.
 pub struct Compressor {
     context: CCtx<'static>,
+    probe: CCtx<'static>,
     level: Level,
+    scratch: Vec<u8>,
 }
 
 impl Compressor {
@@ -55,7 +57,10 @@ impl Compressor {
         if let Some(zstd) = level.zstd {
             context.set_parameter(CParameter::CompressionLevel(zstd)).map_err(failed)?;
         }
-        Ok(Compressor { context, level })
+        // A context of its own: changing the level of the other would throw its tables away each time.
+        let mut probe = CCtx::create();
+        probe.set_parameter(CParameter::CompressionLevel(-1)).map_err(failed)?;
+        Ok(Compressor { context, probe, level, scratch: Vec::new() })
     }
 
     /// One zstd frame, appended to `out`; `false` (and nothing appended) when it saves less than 3 %.
@@ -63,11 +68,14 @@ impl Compressor {
         if self.level.zstd.is_none() || plain.len() < 16 || self.looks_random(plain)? {
             return Ok(false);
         }
-        let start = out.len();
-        out.resize(start + compress_bound(plain.len()), 0);
-        let n = self.context.compress2(&mut out[start..], plain).map_err(failed)?;
+        // Into memory used before: a fresh buffer would have to be zeroed, page by page, for nothing.
+        self.scratch.clear();
+        self.scratch.reserve_exact(compress_bound(plain.len()));
+        let n = self.context.compress2(&mut self.scratch, plain).map_err(failed)?;
         let saves = n + plain.len() / 32 < plain.len();
-        out.truncate(if saves { start + n } else { start });
+        if saves {
+            out.extend_from_slice(&self.scratch);
+        }
         Ok(saves)
     }
 
@@ -79,18 +87,15 @@ impl Compressor {
             return Ok(false);
         }
         let mut buffer = [0u8; SAMPLE + 512];
-        self.context.set_parameter(CParameter::CompressionLevel(-1)).map_err(failed)?;
         let mut random = true;
         for look in 1..=LOOKS {
             let at = (plain.len() - SAMPLE) * look / (LOOKS + 1);
-            let n = self.context.compress2(&mut buffer[..], &plain[at..at + SAMPLE]).map_err(failed)?;
+            let n = self.probe.compress2(&mut buffer[..], &plain[at..at + SAMPLE]).map_err(failed)?;
             random &= n + SAMPLE / 64 > SAMPLE;
             if !random {
                 break;
             }
         }
-        let level = self.level.zstd.unwrap_or(3);
-        self.context.set_parameter(CParameter::CompressionLevel(level)).map_err(failed)?;
         Ok(random)
     }
 }

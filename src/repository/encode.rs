@@ -45,6 +45,8 @@ pub struct FrameBuilder {
     keyring: Arc<Keyring>,
     compressor: Compressor,
     decompressor: Decompressor,
+    /// What was decoded again, for comparison; its memory is used over and over.
+    again: Vec<u8>,
     solid: Vec<u8>,
     solid_chunks: Vec<ChunkInfo>,
     bodies: Vec<Body>,
@@ -61,6 +63,7 @@ impl FrameBuilder {
             keyring,
             compressor: Compressor::new(level)?,
             decompressor: Decompressor::new()?,
+            again: Vec::new(),
             solid: Vec::new(),
             solid_chunks: Vec::new(),
             bodies: Vec::new(),
@@ -149,8 +152,10 @@ impl FrameBuilder {
     fn push_body(&mut self, chunks: Vec<ChunkInfo>, plain: &[u8]) -> Result<()> {
         let start = self.stored.len();
         let coding = if self.compressor.compress(plain, &mut self.stored)? {
-            let again = self.decompressor.decompress(&self.stored[start..], plain.len())?;
+            let mut again = std::mem::take(&mut self.again);
+            self.decompressor.decompress_into(&self.stored[start..], plain.len(), &mut again)?;
             self.compare(&again, plain)?;
+            self.again = again;
             Coding::Zstd
         } else {
             self.stored.extend_from_slice(plain);
