@@ -49,6 +49,11 @@ impl Timestamp {
         jiff::Timestamp::from_nanosecond(nanos).ok()
     }
 
+    /// Nanoseconds since 1970, as far as 64 bits go (the years 1678 to 2261).
+    pub fn nanoseconds(self) -> i64 {
+        self.secs.saturating_mul(1_000_000_000).saturating_add(i64::from(self.nanos))
+    }
+
     /// RFC 3339 in UTC, as many digits after the point as are not zero. Years beyond 9999 print as `@seconds`.
     pub fn rfc3339(self) -> String {
         self.to_jiff().map_or_else(|| format!("@{}", self.secs), |t| t.to_string())

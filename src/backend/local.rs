@@ -31,12 +31,7 @@ fn sync_dir(path: &Path) -> Result<()> {
 impl LocalBackend {
     /// Makes the folders of a new repository, durably. The directory may exist if it is empty.
     pub fn create(root: &Path, group_readable: bool) -> Result<Self> {
-        let occupied = match std::fs::read_dir(root) {
-            Ok(mut entries) => entries.next().is_some(),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
-            Err(e) => return Err(Error::io(format!("cannot use {}", root.display()), &e)),
-        };
-        if occupied {
+        if is_occupied(root)? {
             return Err(Error::new(
                 ErrorKind::AlreadyExists,
                 format!("{} exists and is not empty", root.display()),
@@ -77,11 +72,16 @@ impl LocalBackend {
 
     /// A directory that should hold a repository.
     pub fn open(root: &Path) -> Result<Self> {
-        if !root.join(Folder::Config.dir()).is_dir() {
-            let why = if root.exists() { "holds no repository" } else { "does not exist" };
-            return Err(Error::new(ErrorKind::NotFound, format!("{} {why}", root.display())));
+        match std::fs::metadata(root.join(Folder::Config.dir())) {
+            Ok(meta) if meta.is_dir() => Ok(LocalBackend::at(root, false)),
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                Err(Error::io(format!("cannot look into {}", root.display()), &e))
+            }
+            _ => {
+                let why = if root.exists() { "holds no repository" } else { "does not exist" };
+                Err(Error::new(ErrorKind::NotFound, format!("{} {why}", root.display())))
+            }
         }
-        Ok(LocalBackend::at(root, false))
     }
 
     fn at(root: &Path, group_readable: bool) -> Self {
@@ -121,7 +121,14 @@ impl LocalBackend {
 
     fn list_dir(&self, folder: Folder, dir: &Path, found: &mut Vec<FileStat>) -> Result<()> {
         let failed = || format!("cannot list {}", dir.display());
-        for entry in std::fs::read_dir(dir).context(failed)? {
+        let entries = match std::fs::read_dir(dir) {
+            // Made with the repository and never removed: without it nothing can be said about what it held.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::corrupt(format!("the repository's folder {} is missing", dir.display())));
+            }
+            other => other.context(failed)?,
+        };
+        for entry in entries {
             let entry = entry.context(failed)?;
             let Some(name) = entry.file_name().to_str().and_then(|n| folder.parse(n)) else { continue };
             match entry.metadata() {
@@ -194,18 +201,18 @@ impl Backend for LocalBackend {
         let name = FileName::Session(session);
         let path = self.path(&name);
         let failed = || format!("cannot write {name}");
-        let mut file = std::fs::OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .mode(self.mode() | 0o200)
-            .open(&path)
-            .context(failed)?;
-        // The lock tells others on this machine that we live; it dies with us and survives a suspended laptop.
-        // File systems without locks lose only that hint.
+        let dir = self.root.join(Folder::Sessions.dir());
+        let (file, temporary) = open_temporary(&dir, self.mode() | 0o200).context(failed)?;
+        // The lock tells others on this machine that we live; it dies with us and survives a suspended laptop. It is
+        // taken before the file has a name, so that nobody can find it unlocked. File systems without locks lose only
+        // that hint.
         let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-        file.write_all(first).context(failed)?;
-        file.sync_all().context(failed)?;
-        sync_dir(&self.root.join(Folder::Sessions.dir()))?;
+        let mut pending = LocalFile { name, path, dir: dir.clone(), file, temporary };
+        pending.append(first)?;
+        pending.file.sync_all().context(failed)?;
+        pending.link().context(failed)?;
+        sync_dir(&dir)?;
+        let file = pending.file.try_clone().context(failed)?;
         Ok(Box::new(LocalSession { root: self.root.clone(), session, file, mode: self.mode() }))
     }
 
@@ -236,6 +243,32 @@ impl Backend for LocalBackend {
     fn location(&self) -> String {
         self.root.display().to_string()
     }
+}
+
+/// Whether a new repository must not be made here. What a creation left that was killed before it wrote the config
+/// (our empty folders, a key record) is no obstacle.
+fn is_occupied(root: &Path) -> Result<bool> {
+    let failed = || format!("cannot use {}", root.display());
+    let entries = match std::fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(Error::io(failed(), &e)),
+    };
+    for entry in entries {
+        let entry = entry.context(failed)?;
+        let folder = Folder::ALL.into_iter().find(|f| entry.file_name() == f.dir());
+        let Some(folder) = folder.filter(|_| entry.path().is_dir()) else { return Ok(true) };
+        for inside in std::fs::read_dir(entry.path()).context(failed)? {
+            let inside = inside.context(failed)?.path();
+            let empty_shard = folder == Folder::Packs
+                && inside.is_dir()
+                && std::fs::read_dir(&inside).context(failed)?.next().is_none();
+            if folder != Folder::Keys && !empty_shard {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// A nameless file where the file system has them, else one under a name that no listing takes for ours.

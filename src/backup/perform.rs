@@ -195,9 +195,11 @@ fn read_file(
             None => (found.size, found.entry.meta.mtime, found.stat.ctime),
             Some(s) => (s.size, s.mtime, s.ctime),
         };
-        let steady = (after.size, after.mtime, after.ctime) == (size, mtime, ctime)
-            && after.inode == found.stat.inode
-            && read.content.size == after.size;
+        let steady =
+            (after.size, after.mtime, after.ctime) == (size, mtime, ctime) && after.inode == found.stat.inode;
+        // Files of /proc and /sys state a size that is not theirs: what was read is what there is, but it is read
+        // again every time.
+        let honest = read.content.size == after.size;
         if !steady && attempt < TRIES {
             continue;
         }
@@ -212,7 +214,7 @@ fn read_file(
             entry.flags.set(Flags::CHANGED);
         }
         // What was not as the walk saw it may change again within the same tick of the clock.
-        stat.racy = stat.racy || !steady || attempt > 1;
+        stat.racy = stat.racy || !steady || !honest || attempt > 1;
         stat.ctime = after.ctime;
         entry.content = read.content;
         break;

@@ -35,7 +35,10 @@ pub fn paths(input: &Input) -> Vec<String> {
 impl Series {
     pub fn find(listing: &Listing, options: &Options, paths: &[String]) -> Result<Self> {
         let same = |l: &&Listed| l.record.hostname == options.host && l.record.paths == paths;
-        let last = listing.snapshots.iter().rfind(same);
+        let last = listing.snapshots.iter().filter(same).max_by_key(|l| l.record.sequence);
+        // A time that the user gave says nothing about the clock and must not push later snapshots into the future.
+        let by_clock = |l: &&Listed| same(l) && l.record.time == l.record.backup_start;
+        let clocked = listing.snapshots.iter().rfind(by_clock);
         let parent = match &options.parent {
             ParentChoice::Nothing => None,
             ParentChoice::Auto => last.cloned(),
@@ -48,7 +51,7 @@ impl Series {
         Ok(Series {
             parent,
             sequence: last.map_or(1, |l| l.record.sequence + 1),
-            order_time: last.map_or(i64::MIN, |l| l.record.order_time),
+            order_time: clocked.map_or(i64::MIN, |l| l.record.order_time),
         })
     }
 }
@@ -69,9 +72,9 @@ pub fn snapshot(
 ) -> Snapshot {
     let time: Timestamp = options.time.unwrap_or(outcome.start);
     let order_time = match options.time {
-        Some(time) => time.secs,
+        Some(time) => time.nanoseconds(),
         // A clock that was set back must not make the newest snapshot look older than its parent.
-        None => time.secs.max(series.order_time.saturating_add(1)),
+        None => time.nanoseconds().max(series.order_time.saturating_add(1)),
     };
     Snapshot {
         id: names.session.to_string(),

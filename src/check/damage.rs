@@ -60,10 +60,11 @@ impl DamageKind {
             DamageKind::Keys => "snapkeep key passwd".to_owned(),
             DamageKind::Note => "snapkeep tag".to_owned(),
             DamageKind::CondemnedList => "update snapkeep: this version writes no such lists".to_owned(),
-            // Its size is right, so its chunks still count as there: it must go before a backup can replace them.
-            DamageKind::PackDamaged => {
-                format!("move {what} out of the repository, then snapkeep backup the same sources")
-            }
+            // This machine now knows better than to count its chunks as there (`repository::distrust`).
+            DamageKind::PackDamaged => format!(
+                "snapkeep backup the same sources: what they still hold is stored anew (from another machine: move \
+                 {what} out of the repository first)"
+            ),
             DamageKind::PackUnreadable | DamageKind::ChunkMissing | DamageKind::ChunkUndecodable => {
                 "snapkeep backup the same sources: what they still hold is stored anew".to_owned()
             }

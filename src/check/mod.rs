@@ -20,8 +20,8 @@ use crate::error::Result;
 use crate::format::Folder;
 use crate::id::{PackId, SnapshotId};
 use crate::progress::{Problem, Progress, Report};
-use crate::repository::Repository;
 use crate::repository::reader::Reader;
+use crate::repository::{Repository, distrust};
 use damage::{Damage, HurtFile, Information, Unchecked};
 use findings::Findings;
 use packs::{Depths, Packs};
@@ -243,6 +243,10 @@ impl Check<'_> {
         out.chunks_read = counts.chunks.load(Ordering::Relaxed);
         let hurt = self.findings.packs_hurt();
         let (hurt, good): (Vec<PackId>, Vec<PackId>) = read.into_iter().partition(|id| hurt.contains(id));
+        if let Some(cache) = &cache {
+            // Where it cannot be noted, the advice given with the finding still holds.
+            let _ = distrust::note(cache, &hurt, &good);
+        }
         ages.save(self.options.now, &good, &hurt, &self.packs.listed);
         Ok(())
     }

@@ -58,7 +58,8 @@ pub struct Snapshot {
     pub parent: Option<String>,
     /// RFC 3339: the start of the backup, or what the user said.
     pub time: String,
-    /// max(clock, parent + 1), in seconds: never goes backwards in a series.
+    /// max(clock, last of the series + 1), in nanoseconds since 1970: never goes backwards in a series, whatever the
+    /// clock does.
     pub order_time: i64,
     /// Counts up in a series (same host and paths).
     pub sequence: u64,

@@ -3,6 +3,7 @@
 //! Truth is the packs' own footers. A chunk counts when its pack was listed with the size it was written with, is
 //! not condemned, and the chunk can be decoded from packs of which the same is true.
 
+use super::distrust;
 use super::place::{Listed, PackInfo, Place, list_footer, sort_unique};
 use super::tier::Tier;
 use crate::backend::{Backend, FileStat};
@@ -27,6 +28,9 @@ const TIER_CHUNKS_MAX: usize = 1 << 20;
 #[derive(Default)]
 pub struct Index {
     tiers: Vec<Tier>,
+    /// So many tiers at the end list packs that a check found damaged: good for reading what can be read, but what
+    /// lies in them does not count as present.
+    untrusted: usize,
     /// Packs that were listed but whose footer cannot be read, with the reason.
     pub unreadable: Vec<(PackId, String)>,
     /// Actual depths of chunks that need a history and can be decoded; filled as they are asked for.
@@ -54,9 +58,12 @@ impl Index {
                 listed.insert(id, size);
             }
         }
-        let mut index = Index::default();
+        let (mut index, mut apart) = (Index::default(), Vec::new());
         let cache = cache.filter(|dir| std::fs::create_dir_all(dir).is_ok());
         if let Some(dir) = cache {
+            for id in distrust::read(dir) {
+                apart.extend(listed.remove(&id).map(|size| (id, size)));
+            }
             index.tiers = open_tiers(dir, &mut listed);
         }
         let mut fresh: Vec<(PackId, u64)> = listed.into_iter().collect();
@@ -67,6 +74,9 @@ impl Index {
         {
             index.merge(dir);
         }
+        let trusted = index.tiers.len();
+        index.add_packs(backend, keyring, &apart, None)?;
+        index.untrusted = index.tiers.len() - trusted;
         Ok(index)
     }
 
@@ -143,8 +153,16 @@ impl Index {
 
     /// Where a chunk lies: the copy with the shortest history.
     pub fn find(&self, id: &ChunkId) -> Result<Option<Found>> {
+        self.find_in(id, self.tiers.len())
+    }
+
+    fn find_trusted(&self, id: &ChunkId) -> Result<Option<Found>> {
+        self.find_in(id, self.tiers.len() - self.untrusted)
+    }
+
+    fn find_in(&self, id: &ChunkId, tiers: usize) -> Result<Option<Found>> {
         let mut best: Option<Found> = None;
-        for (tier, part) in self.tiers.iter().enumerate() {
+        for (tier, part) in self.tiers[..tiers].iter().enumerate() {
             if let Some(place) = part.get(id)?
                 && best.is_none_or(|b| place.depth < b.place.depth)
             {
@@ -179,7 +197,7 @@ impl Index {
 
     /// Whether the chunk is there and everything needed to decode it, too.
     pub fn present(&self, id: &ChunkId) -> Result<bool> {
-        match self.find(id)? {
+        match self.find_trusted(id)? {
             None => Ok(false),
             Some(found) if found.place.depth == 0 => Ok(true),
             Some(_) => Ok(self.actual_depth(id, limit::DEPTH_MAX)?.is_some_and(|d| d <= limit::DEPTH_MAX)),
@@ -189,7 +207,7 @@ impl Index {
     /// Steps to whole copies by way of what is kept now, whatever was true when it was written; `None` when something
     /// is missing, or when there are more than `within`.
     fn actual_depth(&self, id: &ChunkId, within: u8) -> Result<Option<u8>> {
-        let Some(found) = self.find(id)? else { return Ok(None) };
+        let Some(found) = self.find_trusted(id)? else { return Ok(None) };
         if found.place.depth == 0 {
             return Ok(Some(0));
         }

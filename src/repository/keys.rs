@@ -70,7 +70,7 @@ pub fn read_slots(backend: &dyn Backend, repository: &Name) -> Result<(u32, KeyS
 }
 
 /// Numbers of all key records, damaged ones too.
-fn numbers(backend: &dyn Backend) -> Result<Vec<u32>> {
+pub fn numbers(backend: &dyn Backend) -> Result<Vec<u32>> {
     let listed = backend.list(Folder::Keys)?;
     Ok(listed
         .iter()

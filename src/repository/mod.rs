@@ -3,6 +3,7 @@
 pub mod place;
 pub mod random;
 pub mod tier;
+pub mod distrust;
 pub mod index;
 pub mod reader;
 pub mod encode;
@@ -89,7 +90,9 @@ pub fn create(backend: Arc<dyn Backend>, new: &NewRepository<'_>) -> Result<Repo
         let cost = keys::new_slot_cost();
         let slot = keys::new_slot(&id, &master, password, &new.owner, new.now, cost)?;
         slot_id.clone_from(&slot.id);
-        keys::write_slots(backend.as_ref(), &id, 1, &KeySlots { slots: vec![slot] })?;
+        // A creation that was killed before may have left a key record of an id that never was.
+        let number = keys::numbers(backend.as_ref())?.into_iter().max().unwrap_or(0) + 1;
+        keys::write_slots(backend.as_ref(), &id, number, &KeySlots { slots: vec![slot] })?;
     }
     // The config last: a directory with one is a repository that can be opened.
     let name = FileName::Config(1);
@@ -118,8 +121,14 @@ pub fn locate(backend: Arc<dyn Backend>) -> Result<Located> {
             Err(e) => return Err(e),
         }
     }
-    let nothing = || Error::new(ErrorKind::NotFound, format!("{} holds no repository", backend.location()));
-    Err(trouble.unwrap_or_else(nothing))
+    if let Some(trouble) = trouble {
+        return Err(trouble);
+    }
+    if !backend.list(Folder::Packs)?.is_empty() || !backend.list(Folder::Snapshots)?.is_empty() {
+        let what = "the repository has packs or snapshots but no config: its config file is lost";
+        return Err(Error::corrupt(format!("{}: {what}", backend.location())));
+    }
+    Err(Error::new(ErrorKind::NotFound, format!("{} holds no repository", backend.location())))
 }
 
 fn read_config(backend: &Arc<dyn Backend>, number: u32) -> Result<Located> {

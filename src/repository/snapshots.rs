@@ -68,6 +68,15 @@ pub fn read(repository: &Repository, id: SnapshotId) -> Result<Listed> {
     Ok(Listed { id, root, record, session })
 }
 
+/// Who opened a session that has not been committed.
+pub fn read_session(repository: &Repository, name: &FileName) -> Result<SessionInfo> {
+    let bytes = repository.backend().read(name, limit::RECORD_BYTES_MAX)?;
+    let keyring = repository.keyring();
+    decode_header(&bytes, name, Some(keyring.repository()))?;
+    let (first, _) = split_frame(&bytes[HEADER_LEN..])?;
+    snapshot::decode(&keyring.unseal(FrameKind::Session, first)?, "a session record")
+}
+
 fn split_frame(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
     let (_, len) = decode_frame_header(bytes)?;
     if len > bytes.len() {
@@ -193,6 +202,16 @@ pub fn damaged_notes(repository: &Repository) -> Result<Vec<(FileName, String)>>
 pub fn resolve(listing: &Listing, text: &str, filter: &SnapshotFilter, now: Timestamp) -> Result<Listed> {
     let matching = || listing.snapshots.iter().filter(|l| filter.matches(&l.record));
     let nothing = |what: String| Error::new(ErrorKind::NotFound, what);
+    if let [(id, _), ..] = listing.damaged.as_slice()
+        && (text.starts_with("latest") || text.starts_with('@'))
+    {
+        // One of the unreadable ones may be the newest: an older state must not pass for the latest silently.
+        return Err(Error::corrupt(format!(
+            "`{text}` is not certain: snapshot {} cannot be read; name the one you want by its id, `snapshots` lists \
+             them",
+            id.short()
+        )));
+    }
     if let Some(back) = text.strip_prefix("latest") {
         let back = match back {
             "" => 0,

@@ -11,7 +11,7 @@ use crate::crypto::ChunkSort;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::frame::FrameKind;
 use crate::format::snapshot::{self, SessionInfo, Snapshot};
-use crate::format::{FileName, encode_header, limit};
+use crate::format::{FileName, Folder, encode_header, limit};
 use crate::id::{ChunkId, Name, SnapshotId};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,6 +77,7 @@ impl Writer {
         let salt = super::random::bytes::<16>()?;
         first.extend_from_slice(&keyring.seal(FrameKind::Session, &snapshot::encode(info), &salt)?);
         let file = repository.backend().open_session(session, &first)?;
+        evict_dead(repository, session, &info.host);
         let index = match repository.load_index() {
             Ok(index) => Arc::new(index),
             Err(e) => {
@@ -169,6 +170,22 @@ impl Writer {
             let _ = Index::remember(&cache, packed.packs, packed.listed);
         }
         Ok(self.session)
+    }
+}
+
+/// Moves sessions out of the way whose process on this machine is gone; a hint of the file system, and harmless if it
+/// is wrong: an evicted backup commits nothing and can run again.
+fn evict_dead(repository: &Repository, ours: Name, host: &str) {
+    let backend = repository.backend();
+    for stat in backend.list(Folder::Sessions).unwrap_or_default() {
+        let session = stat.name.header_name();
+        if session == ours || backend.session_alive(session) != Some(false) {
+            continue;
+        }
+        // Locks of other hosts cannot be seen on every network file system: only our own dead are ours to judge.
+        if super::snapshots::read_session(repository, &stat.name).is_ok_and(|info| info.host == host) {
+            let _ = backend.evict(session);
+        }
     }
 }
 

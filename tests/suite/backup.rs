@@ -579,3 +579,84 @@ fn what_readers_would_refuse_costs_that_entry_only() {
     assert!(entries.iter().any(|e| e.name() == b"good"));
     assert!(entries.len() > 4100, "{} entries", entries.len());
 }
+
+#[test]
+fn what_a_check_found_damaged_is_stored_anew() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let tree = dir.path().join("tree");
+    fs::create_dir(&tree).expect("mkdir");
+    fs::write(tree.join("doc"), Random(9).noise(300_000)).expect("write");
+    let backend = MemoryBackend::new();
+    let mut repository = new_repository(Arc::new(backend.clone()), Some("x"));
+    Arc::get_mut(&mut repository).expect("ours alone").set_cache(Some(&dir.path().join("cache")));
+    back_up(&repository, &tree);
+    let packs = backend.list(Folder::Packs).expect("lists");
+    let damaged = packs.iter().max_by_key(|p| p.size).expect("packs").name;
+    let mut bytes = backend.files()[&damaged].clone();
+    bytes[150_000] ^= 1;
+    backend.overwrite(damaged, bytes);
+    let options = snapkeep::check::CheckOptions {
+        read_data: Some(snapkeep::check::subset::Subset::All),
+        ..snapkeep::check::CheckOptions::default()
+    };
+    let report = snapkeep::check::run(&repository, &options, &Progress::new(), &Silent).expect("checks");
+    assert!(!report.damage.is_empty());
+    let healed = back_up(&repository, &tree).snapshot.expect("committed");
+    assert_snapshot_is(&repository, healed, &tree);
+    // Several tiers later, merged or not, the good copy still serves.
+    for i in 0..12 {
+        fs::write(tree.join("more"), format!("{i}")).expect("write");
+        back_up(&repository, &tree);
+    }
+    let reader = repository.reader().expect("reader");
+    let root = snapshots::read(&repository, healed).expect("snapshot").root;
+    let entries: Vec<Entry> = Walk::new(&reader, &root, b"").expect("walk").map(|e| e.expect("entry")).collect();
+    let doc = entries.iter().find(|e| e.name() == b"doc").expect("doc");
+    assert_eq!(content(&reader, doc), fs::read(tree.join("doc")).expect("read"));
+}
+
+#[test]
+fn an_unreadable_snapshot_is_never_passed_over_as_latest() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    fs::write(dir.path().join("a"), "old").expect("write");
+    let backend = MemoryBackend::new();
+    let repository = new_repository(Arc::new(backend.clone()), None);
+    let old = back_up(&repository, dir.path()).snapshot.expect("committed");
+    fs::write(dir.path().join("a"), "new").expect("write");
+    let new = back_up(&repository, dir.path()).snapshot.expect("committed");
+    let latest = || {
+        let listing = snapshots::list(&repository).expect("lists");
+        let filter = snapshots::SnapshotFilter::default();
+        snapshots::resolve(&listing, "latest", &filter, SystemClock.now()).map(|l| l.id)
+    };
+    assert_eq!(latest().expect("there"), new);
+    backend.overwrite(FileName::Snapshot(new), vec![0; 50]);
+    assert_eq!(latest().expect_err("refused").kind(), ErrorKind::Corrupt);
+    let listing = snapshots::list(&repository).expect("lists");
+    let by_id = snapshots::resolve(
+        &listing,
+        &old.to_string(),
+        &snapshots::SnapshotFilter::default(),
+        SystemClock.now(),
+    );
+    assert_eq!(by_id.expect("by id").id, old);
+}
+
+#[test]
+fn the_newest_is_the_newest_whatever_the_series_and_the_times_given() {
+    let (one, two) = (tempfile::tempdir().expect("tempdir"), tempfile::tempdir().expect("tempdir"));
+    let repository = new_repository(Arc::new(MemoryBackend::new()), None);
+    let future =
+        Options { time: Some(snapkeep::clock::Timestamp { secs: 4_000_000_000, nanos: 0 }), ..options() };
+    for _ in 0..5 {
+        back_up(&repository, one.path());
+    }
+    let other = back_up(&repository, two.path()).snapshot.expect("committed");
+    let newest = || snapshots::list(&repository).expect("lists").snapshots.last().expect("some").id;
+    assert_eq!(newest(), other);
+    back_up_with(&repository, &source(one.path()), &future).expect("runs");
+    back_up(&repository, one.path());
+    let last = back_up(&repository, two.path()).snapshot.expect("committed");
+    let order: Vec<_> = snapshots::list(&repository).expect("lists").snapshots.iter().map(|l| l.id).collect();
+    assert_eq!(order[order.len() - 2], last, "only what was given a future time comes after");
+}
