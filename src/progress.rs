@@ -1,5 +1,6 @@
 //! What is happening, what went wrong, and whether the user has asked us to stop.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Something the user should know about one item; the operation goes on.
@@ -33,7 +34,7 @@ pub struct Progress {
     pub errors: AtomicU64,
     /// The item being worked on.
     pub current: std::sync::Mutex<Vec<u8>>,
-    stop: AtomicBool,
+    stop: Arc<AtomicBool>,
 }
 
 impl Progress {
@@ -61,6 +62,11 @@ impl Progress {
     /// Asks every thread to stop at the next safe point.
     pub fn cancel(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// What `cancel` sets, for those who can do no more than set a flag.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
     }
 
     pub fn cancelled(&self) -> bool {

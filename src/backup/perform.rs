@@ -3,8 +3,7 @@
 use super::item::{FileReader, OldChunks, ReadContent, Trouble};
 use super::pipeline::{Run, Shared, store_run};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::entry::{Entry, Extent, Flags, Kind, Stat};
-use crate::format::group::check_entry;
+use crate::format::entry::{Entry, Extent, Flags, Kind, Stat, check_entry};
 use crate::id::ChunkId;
 use crate::os::{dir, xattr};
 use crate::repository::writer::{DeltaPolicy, Lane};

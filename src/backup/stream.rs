@@ -43,7 +43,10 @@ pub fn store(
         Trouble::Source(e) | Trouble::Repository(e) => e,
     })?;
     lane.finish()?;
-    stream.finish().context(|| "nothing was saved")?;
+    let finished = stream.finish();
+    // The signal that stops us has ended the command too.
+    shared.progress.keep_going()?;
+    finished.context(|| "nothing was saved")?;
     shared.progress.add_file(0);
     let mut flags = Flags::default();
     if read.is_sqlite {

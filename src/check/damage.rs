@@ -95,6 +95,8 @@ pub struct Damage {
     /// Chunks that are damaged or lost by it, where that is known.
     pub chunks: u64,
     pub snapshots: Vec<SnapshotId>,
+    /// Those among them of which nothing is left.
+    pub lost: Vec<SnapshotId>,
     /// The first hundred; `files_total` counts all, each once in each snapshot.
     pub files: Vec<HurtFile>,
     pub files_total: u64,
@@ -113,6 +115,7 @@ impl Damage {
             packs: Vec::new(),
             chunks: 0,
             snapshots: Vec::new(),
+            lost: Vec::new(),
             files: Vec::new(),
             files_total: 0,
             next,
@@ -122,7 +125,11 @@ impl Damage {
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.detail)?;
+        if self.kind == DamageKind::ChunkMissing || self.detail.contains(&self.what) {
+            f.write_str(&self.detail)?;
+        } else {
+            write!(f, "{}: {}", self.what, self.detail)?;
+        }
         if self.more > 0 {
             write!(f, " (and {} more)", self.more)?;
         }
@@ -134,6 +141,11 @@ impl fmt::Display for Damage {
         }
         if !self.snapshots.is_empty() {
             write!(f, " in {}", counted(self.snapshots.len() as u64, "snapshot", "snapshots"))?;
+        }
+        if !self.lost.is_empty() {
+            let names: Vec<String> = self.lost.iter().map(|id| id.short()).collect();
+            let what = if names.len() == 1 { "snapshot" } else { "snapshots" };
+            write!(f, "; nothing is left of {what} {}", names.join(", "))?;
         }
         write!(f, " [{}; next: {}]", self.kind.code(), self.next)
     }

@@ -60,7 +60,9 @@ impl<'a> Findings<'a> {
             number
         };
         self.progress.errors.fetch_add(1, Ordering::Relaxed);
-        self.report.problem(&self.tell(&what, detail));
+        // A chunk that is nowhere is not in any file that could be named in front.
+        let item = if kind == DamageKind::ChunkMissing { "chunk" } else { &what };
+        self.report.problem(&self.tell(item, detail));
         number
     }
 
@@ -121,10 +123,22 @@ impl<'a> Findings<'a> {
         }
     }
 
-    pub fn inform(&self, code: &'static str, what: &str, text: impl Into<String>) {
-        let text = text.into();
-        self.report.warning(&self.tell(what, text.clone()));
-        self.inner().information.push(Information { code, text });
+    /// Something that goes into the report and nowhere else.
+    pub fn inform(&self, code: &'static str, text: impl Into<String>) {
+        self.inner().information.push(Information { code, text: text.into() });
+    }
+
+    /// Nothing of a snapshot can be restored.
+    pub fn loses_snapshot(&self, finding: Finding, snapshot: SnapshotId) {
+        self.hurts_snapshot(finding, snapshot);
+        let lost = &mut self.inner().damage[finding].lost;
+        if lost.contains(&snapshot) {
+            return;
+        }
+        lost.push(snapshot);
+        let message = "nothing of this snapshot can be restored: the root of its manifest is lost".to_owned();
+        let name = crate::format::FileName::Snapshot(snapshot).path();
+        self.report.problem(&self.tell(&name, message));
     }
 
     pub fn hurts_snapshot(&self, finding: Finding, snapshot: SnapshotId) {

@@ -82,7 +82,11 @@ pub fn outline(check: &Check<'_>, snapshots: &[Listed]) -> Result<Manifests> {
         let mut outline = Outline { id: snapshot.id, groups: Vec::new(), broken: Vec::new() };
         load_roots(check, &snapshot.root, &mut manifests, &mut outline)?;
         for &finding in &outline.broken {
-            check.findings.hurts_snapshot(finding, snapshot.id);
+            if outline.groups.is_empty() {
+                check.findings.loses_snapshot(finding, snapshot.id);
+            } else {
+                check.findings.hurts_snapshot(finding, snapshot.id);
+            }
         }
         manifests.outlines.push(outline);
     }

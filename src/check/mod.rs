@@ -22,6 +22,7 @@ use crate::id::{PackId, SnapshotId};
 use crate::progress::{Problem, Progress, Report};
 use crate::repository::reader::Reader;
 use crate::repository::{Repository, distrust};
+use crate::units::counted;
 use damage::{Damage, HurtFile, Information, Unchecked};
 use findings::Findings;
 use packs::{Depths, Packs};
@@ -254,18 +255,19 @@ impl Check<'_> {
     fn remarks(&self, out: &mut CheckReport) {
         let condemned = self.only_condemned.load(Ordering::Relaxed);
         if condemned > 0 {
-            let text =
-                format!("{condemned} chunks in use lie only in packs that a collection has yet to replace");
-            self.findings.inform("collection-unfinished", "condemned", text);
+            let what = counted(condemned, "chunk in use lies", "chunks in use lie");
+            let text = format!("{what} only in packs that a collection has yet to replace");
+            self.findings.inform("collection-unfinished", text);
         }
         let strays = self.strays.load(Ordering::Relaxed);
         if strays > 0 {
-            let text = format!("{strays} stored chunks that nothing uses build on others that are gone");
-            self.findings.inform("chunk-stray", "packs", text);
+            let what = counted(strays, "stored chunk builds", "stored chunks build");
+            let text = format!("{what} on others that are gone; nothing uses any of them");
+            self.findings.inform("chunk-stray", text);
         }
         if out.packs_left > 0 {
-            let text = format!("{} packs were left unread when the time was up", out.packs_left);
-            self.findings.inform("time-up", "packs", text);
+            let what = counted(out.packs_left, "pack was", "packs were");
+            self.findings.inform("time-up", format!("{what} left unread when the time was up"));
         }
     }
 }

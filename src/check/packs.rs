@@ -14,6 +14,7 @@ use crate::id::{ChunkId, PackId};
 use crate::progress::Progress;
 use crate::repository::Repository;
 use crate::repository::index::{Index, read_footer};
+use crate::units::counted;
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use std::collections::{HashMap, HashSet};
 
@@ -106,13 +107,15 @@ fn salvage(
             packs.unreachable.entry(chunk.id).or_insert(finding);
         }
     }
-    let text = format!(
-        "{}: {} intact frames with {} chunks can still be read",
-        FileName::Pack(id),
-        scan.frames.len(),
-        scan.chunks()
-    );
-    findings.inform("pack-salvage", &FileName::Pack(id).path(), text);
+    let pack = FileName::Pack(id);
+    let text = match scan.frames.len() as u64 {
+        0 => format!("{pack}: nothing in it can still be read"),
+        frames => {
+            let frames = counted(frames, "intact frame", "intact frames");
+            format!("{pack}: {frames} with {} can still be read", counted(scan.chunks(), "chunk", "chunks"))
+        }
+    };
+    findings.inform("pack-salvage", text);
     Ok(())
 }
 

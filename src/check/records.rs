@@ -14,6 +14,7 @@ use crate::id::{Name, PackId, unhex};
 use crate::repository::Repository;
 use crate::repository::index::read_condemned;
 use crate::repository::snapshots::{Listed, read, read_note};
+use crate::units::counted;
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use std::collections::{HashMap, HashSet};
 
@@ -89,7 +90,7 @@ pub fn keys(repository: &Repository, findings: &Findings<'_>) -> Result<()> {
                             interrupted; the highest one holds",
             names.len()
         );
-        findings.inform("keys-changing", Folder::Keys.dir(), text);
+        findings.inform("keys-changing", text);
     }
     Ok(())
 }
@@ -124,21 +125,21 @@ pub fn sessions(repository: &Repository, findings: &Findings<'_>) -> Result<u64>
     for name in &names {
         let path = name.path();
         let state = match backend.session_alive(name.header_name()) {
-            Some(true) => "running",
-            Some(false) => "its process is gone",
-            None => "whether it still runs cannot be seen from here",
+            Some(true) => "a backup is running",
+            Some(false) => "left by a backup that was killed; harmless",
+            None => "whether that backup still runs cannot be seen from here",
         };
         match vanished(session(repository, name)) {
             Ok(None) => {}
             Ok(Some(info)) => {
                 let SessionInfo { host, pid, started, .. } = info;
-                let text = format!("open session of {host}, process {pid}, since {started}: {state}");
-                findings.inform("session-open", &path, text);
+                let text = format!("{path}: session of {host}, process {pid}, since {started}: {state}");
+                findings.inform("session-open", text);
             }
             // Torn by a crash while it was made: nothing can rest on it.
             Err(e) if e.kind().is_unreadable() => {
-                let text = format!("a session that cannot be read ({}): {state}", e.message());
-                findings.inform("session-unreadable", &path, text);
+                let text = format!("{path}: a session that cannot be read ({}): {state}", e.message());
+                findings.inform("session-unreadable", text);
             }
             Err(e) => findings.unchecked(&path, &e),
         }
@@ -183,10 +184,13 @@ pub fn snapshots(repository: &Repository, findings: &Findings<'_>) -> Result<Vec
 fn series(snapshots: &[Listed], names: &[FileName], findings: &Findings<'_>) {
     let ids: HashSet<String> = names.iter().map(|n| n.header_name().to_string()).collect();
     let orphans =
-        snapshots.iter().filter(|s| s.record.parent.as_ref().is_some_and(|p| !ids.contains(p))).count();
+        snapshots.iter().filter(|s| s.record.parent.as_ref().is_some_and(|p| !ids.contains(p))).count()
+            as u64;
     if orphans > 0 {
-        let text = format!("{orphans} snapshots name a parent that is not there (any more)");
-        findings.inform("parent-missing", Folder::Snapshots.dir(), text);
+        let what = counted(orphans, "snapshot was", "snapshots were");
+        let text =
+            format!("{what} compared with a parent that is no longer there; harmless if it was forgotten");
+        findings.inform("parent-missing", text);
     }
     let mut last: HashMap<(&str, &[String]), u64> = HashMap::new();
     let (mut gaps, mut repeats) = (0u64, 0u64);
@@ -199,15 +203,14 @@ fn series(snapshots: &[Listed], names: &[FileName], findings: &Findings<'_>) {
         }
     }
     if gaps > 0 {
-        let text = format!(
-            "{gaps} snapshots are missing between others of their series (forgotten, if all is well)"
-        );
-        findings.inform("sequence-gap", Folder::Snapshots.dir(), text);
+        let what = counted(gaps, "snapshot is missing", "snapshots are missing");
+        let text = format!("{what} between others of the same host and paths; harmless if forgotten");
+        findings.inform("sequence-gap", text);
     }
     if repeats > 0 {
-        let text =
-            format!("{repeats} snapshots have no higher number than the one before: made at the same time");
-        findings.inform("sequence-repeated", Folder::Snapshots.dir(), text);
+        let what = counted(repeats, "snapshot was", "snapshots were");
+        let text = format!("{what} made while another of the same host and paths was being made; harmless");
+        findings.inform("sequence-repeated", text);
     }
 }
 
@@ -226,8 +229,8 @@ pub fn notes(repository: &Repository, snapshots: &[Listed], findings: &Findings<
         }
     }
     if strays > 0 {
-        let text = format!("{strays} notes are about snapshots that are not there (any more)");
-        findings.inform("note-stray", Folder::Notes.dir(), text);
+        let what = counted(strays, "note is about a snapshot", "notes are about snapshots");
+        findings.inform("note-stray", format!("{what} no longer there; harmless if forgotten"));
     }
     Ok(names.len() as u64)
 }

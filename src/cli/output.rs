@@ -104,6 +104,15 @@ impl Output {
         paper.finish()
     }
 
+    /// The end of a command whose words are all its work: a reader who has had enough changes nothing about how
+    /// it ends.
+    pub fn ends(&self, told: std::result::Result<(), Failure>, code: u8) -> std::result::Result<u8, Failure> {
+        match told {
+            Ok(()) | Err(Failure { message: None, .. }) => Ok(code),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// The end of work that is done whether or not its story could be told.
     pub fn told(&self, told: std::result::Result<(), Failure>, code: u8) -> u8 {
         if let Err(Failure { message: Some(message), .. }) = told {
@@ -116,7 +125,7 @@ impl Output {
     pub fn detail(&self, text: &str) {
         self.log("info", text);
         if self.verbose > 0 && !self.json {
-            self.stderr(text);
+            self.stderr(&one_line(text));
         }
     }
 
@@ -126,7 +135,7 @@ impl Output {
         if self.json {
             self.stderr(&to_json(&Message::new("warning").with("message", text)));
         } else {
-            self.stderr(&format!("{} {}", self.painted(Paint::Yellow, "warning:"), lines(text)));
+            self.stderr(&format!("{} {}", self.painted(Paint::Yellow, "warning:"), one_line(text)));
         }
     }
 
@@ -135,7 +144,7 @@ impl Output {
         let text = &naming(item, text);
         self.log("error", text);
         if !self.json {
-            self.stderr(&format!("{} {}", self.painted(Paint::Red, "error:"), lines(text)));
+            self.stderr(&format!("{} {}", self.painted(Paint::Red, "error:"), one_line(text)));
             return;
         }
         let error = Message::default().with("message", text.as_str());
@@ -150,7 +159,7 @@ impl Output {
         if self.json || !self.colour {
             exit_error_bare(self.json, code, message);
         } else {
-            self.stderr(&format!("{} {}", self.painted(Paint::Red, "error:"), lines(message)));
+            self.stderr(&format!("{} {}", self.painted(Paint::Red, "error:"), one_line(message)));
         }
     }
 
@@ -172,7 +181,7 @@ impl Output {
 
     pub fn log(&self, level: &str, text: &str) {
         if let Some(log) = &self.log {
-            let line = format!("{} {level}: {}\n", SystemClock.now().rfc3339(), lines(text));
+            let line = format!("{} {level}: {}\n", SystemClock.now().rfc3339(), one_line(text));
             let mut file = log.lock().unwrap_or_else(PoisonError::into_inner);
             // A log that cannot be written must not stop a backup.
             let _ = file.write_all(line.as_bytes());
@@ -224,7 +233,7 @@ pub fn exit_error_bare(json: bool, code: u8, message: &str) {
     let text = if json {
         to_json(&Message::new("exit_error").with("code", code).with("message", message))
     } else {
-        format!("error: {}", lines(message))
+        format!("error: {}", one_line(message))
     };
     let _ = writeln!(std::io::stderr(), "{text}");
 }
@@ -235,8 +244,7 @@ pub fn naming(item: &[u8], text: &str) -> String {
     if text.contains(item.as_ref()) { text.to_owned() } else { format!("{item}: {text}") }
 }
 
-/// Text that may hold names from anywhere, fit for a terminal; line breaks of our own stay.
-pub fn lines(text: &str) -> String {
-    let safe = |line: &str| escape(line.as_bytes()).replace("\\\\", "\\");
-    text.split('\n').map(safe).collect::<Vec<_>>().join("\n")
+/// Text that may hold names from anywhere, fit for a terminal and a log: no name in it can begin a line of its own.
+pub fn one_line(text: &str) -> String {
+    escape(text.as_bytes()).replace("\\\\", "\\")
 }

@@ -1,7 +1,7 @@
 //! Passwords: which place they come from, and asking a person.
 
 use super::context::Context;
-use super::failure::{Failure, WRONG_KEY};
+use super::failure::{Failure, USAGE, WRONG_KEY};
 use super::layers::on_command_line;
 use crate::crypto::password::Password;
 use crate::settings::Origin;
@@ -18,7 +18,8 @@ pub fn existing(context: &Context) -> Result<Password, Failure> {
     match source(context)? {
         Some(source) => read(context, &source),
         None => {
-            need_terminal("")?;
+            let places = "set SNAPKEEP_PASSWORD, or give --password-file or --password-command";
+            need_terminal(WRONG_KEY, "password", places)?;
             ask("Password of the repository: ")
         }
     }
@@ -34,7 +35,9 @@ pub fn other(context: &Context, file: Option<PathBuf>, command: Option<String>) 
         (None, Some(command)) => read(context, &Source::Command(command)),
         (None, None) if is_set(FROM_VARIABLE) => read(context, &Source::Variable(FROM_VARIABLE)),
         (None, None) => {
-            need_terminal("from-")?;
+            let places =
+                "set SNAPKEEP_FROM_PASSWORD, or give --from-password-file or --from-password-command";
+            need_terminal(WRONG_KEY, "password", places)?;
             ask("Password of the repository to copy from: ")
         }
     }
@@ -44,7 +47,11 @@ pub fn other(context: &Context, file: Option<PathBuf>, command: Option<String>) 
 pub fn first(context: &Context) -> Result<Password, Failure> {
     match source(context)? {
         Some(source) => read(context, &source),
-        None => ask_twice(),
+        None => {
+            let places = "set SNAPKEEP_PASSWORD, or give --password-file or --password-command";
+            need_terminal(USAGE, "password", places)?;
+            ask_twice()
+        }
     }
 }
 
@@ -53,7 +60,11 @@ pub fn another(context: &Context, file: Option<&Path>) -> Result<Password, Failu
     match file {
         Some(path) => read(context, &Source::File(path.to_owned())),
         None if is_set(NEW_VARIABLE) => read(context, &Source::Variable(NEW_VARIABLE)),
-        None => ask_twice(),
+        None => {
+            let places = "set SNAPKEEP_NEW_PASSWORD, or give --new-password-file";
+            need_terminal(USAGE, "new password", places)?;
+            ask_twice()
+        }
     }
 }
 
@@ -61,8 +72,9 @@ fn read(context: &Context, source: &Source) -> Result<Password, Failure> {
     Ok(secrets::read(source, &mut |text| context.output.warn(&text))?)
 }
 
+/// Also when it is empty, which is no password and will be told.
 fn is_set(variable: &str) -> bool {
-    std::env::var_os(variable).is_some_and(|v| !v.is_empty())
+    std::env::var_os(variable).is_some()
 }
 
 /// The strongest place: command line, environment, profile.
@@ -91,18 +103,11 @@ fn source(context: &Context) -> Result<Option<Source>, Failure> {
     Ok(places.into_iter().next().map(|(_, source)| source))
 }
 
-fn need_terminal(new: &str) -> Result<(), Failure> {
+fn need_terminal(code: u8, what: &str, places: &str) -> Result<(), Failure> {
     if std::io::stdin().is_terminal() {
         return Ok(());
     }
-    let places = match new {
-        "" => "set SNAPKEEP_PASSWORD, or give --password-file or --password-command",
-        "from-" => "set SNAPKEEP_FROM_PASSWORD, or give --from-password-file or --from-password-command",
-        _ => "set SNAPKEEP_NEW_PASSWORD, or give --new-password-file",
-    };
-    let new = if new == "from-" { "" } else { new };
-    let what = format!("there is no {new}password and no terminal to ask for one; {places}");
-    Err(Failure::new(WRONG_KEY, what))
+    Err(Failure::new(code, format!("there is no {what} and no terminal to ask for one; {places}")))
 }
 
 fn ask(prompt: &str) -> Result<Password, Failure> {
@@ -112,7 +117,6 @@ fn ask(prompt: &str) -> Result<Password, Failure> {
 }
 
 fn ask_twice() -> Result<Password, Failure> {
-    need_terminal("new ")?;
     let first = ask("New password: ")?;
     if ask("The same again: ")? != first {
         return Err(Failure::usage("the two passwords differ; nothing was changed"));

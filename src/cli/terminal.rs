@@ -7,7 +7,7 @@ use super::output::{Output, naming};
 use crate::progress::{Problem, Progress, Report};
 use crate::units;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_millis(150);
 /// How often a status object is written.
 const STATUS: Duration = Duration::from_secs(1);
-/// Problems shown one by one; the log has them all.
+/// Warnings shown one by one; the log has them all.
 const SHOWN_MAX: u64 = 20;
 
-/// Watches an operation from a thread of its own: draws its progress, listens for signals.
+/// Watches an operation from a thread of its own: draws its progress; signals ask it to stop.
 pub struct Watch {
     pub progress: Arc<Progress>,
     pub report: Reporter,
@@ -72,18 +72,18 @@ impl Watch {
         let progress = Arc::new(Progress::new());
         let done = Arc::new(AtomicBool::new(false));
         let output = Arc::clone(&context.output);
-        let signalled = listen();
+        listen(&progress.stop_flag());
         let watched = (Arc::clone(&progress), Arc::clone(&done), Arc::clone(&output));
         let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(move || {
             let (progress, done, output) = watched;
-            watch(&progress, &done, &signalled, &output, show);
+            watch(&progress, &done, &output, show);
         });
-        let report = Reporter { output, seen: AtomicU64::new(0), warned: AtomicU64::new(0) };
-        // Without the thread nothing is drawn and signals are not heard; the work itself does not need it.
+        let report = Reporter { output, warned: AtomicU64::new(0) };
+        // Without the thread nothing is drawn; the work itself does not need it.
         Watch { progress, report, done, thread: thread.ok() }
     }
 
-    /// Takes the bar away and says how many problems were not shown.
+    /// Takes the bar away and says how many warnings were not shown.
     pub fn finish(&mut self) {
         self.done.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -102,17 +102,23 @@ impl Drop for Watch {
 }
 
 /// The first signal asks to stop; the second ends the program at once.
-fn listen() -> Arc<AtomicBool> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+fn listen(flag: &Arc<AtomicBool>) {
+    let heard = [SIGINT, SIGTERM].into_iter().chain((!hangups_ignored()).then_some(SIGHUP));
+    for signal in heard {
         // Where signals cannot be caught they end the program as they always did.
-        let _ = flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag));
-        let _ = flag::register(signal, Arc::clone(&flag));
+        let _ = flag::register_conditional_shutdown(signal, 130, Arc::clone(flag));
+        let _ = flag::register(signal, Arc::clone(flag));
     }
-    flag
 }
 
-fn watch(progress: &Progress, done: &AtomicBool, signalled: &AtomicBool, output: &Output, show: Show) {
+/// Whether whoever started us wants us to outlive the terminal, as `nohup` does.
+fn hangups_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).is_some_and(|m| m >> (SIGHUP - 1) & 1 == 1)
+}
+
+fn watch(progress: &Progress, done: &AtomicBool, output: &Output, show: Show) {
     let started = Instant::now();
     let bar = (show == Show::Bar).then(bar);
     if let Some(bar) = bar.clone() {
@@ -122,9 +128,6 @@ fn watch(progress: &Progress, done: &AtomicBool, signalled: &AtomicBool, output:
     while !done.load(Ordering::Relaxed) {
         // Short work is done before there is anything to draw.
         std::thread::park_timeout(TICK);
-        if signalled.load(Ordering::Relaxed) && !progress.cancelled() {
-            progress.cancel();
-        }
         let elapsed = started.elapsed();
         if let Some(bar) = &bar {
             bar.set_message(line(progress, elapsed, output.width()));
@@ -237,21 +240,21 @@ fn status(progress: &Progress, elapsed: Duration) -> Message {
     }
 }
 
-/// Tells problems as they happen: the first ones by name, then only how many there are.
+/// Tells problems as they happen, every one by name, and warnings: the first ones, then only how many there are.
 pub struct Reporter {
     output: Arc<Output>,
-    seen: AtomicU64,
     warned: AtomicU64,
 }
 
 impl Reporter {
     fn rest(&self) {
         let all = if self.output.has_log() { "; the log file names them" } else { "" };
-        for (seen, what) in [(&self.seen, "problems"), (&self.warned, "warnings")] {
-            let hidden = seen.swap(0, Ordering::Relaxed).saturating_sub(SHOWN_MAX);
-            if hidden > 0 && !self.output.json {
-                self.output.warn(&format!("{} more {what} like these{all}", units::count(hidden)));
-            }
+        let hidden = self.warned.swap(0, Ordering::Relaxed).saturating_sub(SHOWN_MAX);
+        if hidden > 0 && !self.output.json {
+            self.output.warn(&format!(
+                "{} like these{all}",
+                units::counted(hidden, "more warning", "more warnings")
+            ));
         }
     }
 }
@@ -267,13 +270,7 @@ impl Reporter {
 
 impl Report for Reporter {
     fn problem(&self, problem: &Problem) {
-        let before = self.seen.fetch_add(1, Ordering::Relaxed);
-        let item = Reporter::item(problem);
-        if before < SHOWN_MAX || self.output.json {
-            self.output.problem(problem.during, &item, &problem.message);
-        } else {
-            self.output.log("error", &naming(&item, &problem.message));
-        }
+        self.output.problem(problem.during, &Reporter::item(problem), &problem.message);
     }
 
     fn warning(&self, problem: &Problem) {

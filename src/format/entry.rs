@@ -2,6 +2,7 @@
 //!
 //! Bytes: `format-spec/5-manifest.md`.
 
+use super::limit;
 use crate::clock::Timestamp;
 use crate::id::ChunkId;
 use std::sync::Arc;
@@ -135,4 +136,47 @@ pub fn path_order(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
         Some(&byte) => u16::from(byte) + 1,
     };
     rank(a).cmp(&rank(b))
+}
+
+/// Whether a stored path can be restored below a target: relative, no empty, `.` or `..` component, no NUL.
+pub fn check_path(path: &[u8]) -> std::result::Result<(), &'static str> {
+    if path.len() > limit::PATH_BYTES_MAX {
+        return Err("a path is too long");
+    }
+    let mut depth = 0;
+    for name in path.split(|&b| b == b'/') {
+        depth += 1;
+        if name.is_empty() || name == b"." || name == b".." || name.contains(&0) {
+            return Err("a path that could lead outside");
+        }
+        if name.len() > limit::NAME_BYTES_MAX || depth > limit::PATH_DEPTH_MAX {
+            return Err("a path is too deep or a name too long");
+        }
+    }
+    Ok(())
+}
+
+/// Whether an entry keeps the limits that readers enforce; what does not must not be written.
+pub fn check_entry(entry: &Entry) -> std::result::Result<(), &'static str> {
+    check_path(&entry.path)?;
+    if let Kind::Symlink(target) = &entry.kind
+        && (target.is_empty() || target.len() > limit::TARGET_BYTES_MAX)
+    {
+        return Err("the link's target is too long to store");
+    }
+    for (name, value) in entry.meta.xattrs.iter().flat_map(|set| set.iter()) {
+        if name.is_empty() || name.len() > limit::NAME_BYTES_MAX || value.len() > limit::XATTR_BYTES_MAX {
+            return Err("an extended attribute is too long to store");
+        }
+    }
+    let total: usize =
+        entry.meta.xattrs.iter().flat_map(|set| set.iter()).map(|(n, v)| n.len() + v.len()).sum();
+    if total > limit::XATTRS_BYTES_MAX {
+        return Err("the extended attributes are too long to store");
+    }
+    let owner = &entry.meta.owner;
+    if owner.user.len() > limit::NAME_BYTES_MAX || owner.group.len() > limit::NAME_BYTES_MAX {
+        return Err("the owner's name is too long to store");
+    }
+    Ok(())
 }

@@ -3,7 +3,9 @@
 //! Bytes: `format-spec/5-manifest.md`.
 
 use super::codec::{Reader, put_signed, put_string, put_varint};
-use super::entry::{Content, Entry, Extent, Flags, Kind, Metadata, Owner, Stat, Xattrs, path_order};
+use super::entry::{
+    Content, Entry, Extent, Flags, Kind, Metadata, Owner, Stat, Xattrs, check_path, path_order,
+};
 use super::extents::{extents_len, put_extents, take_extents};
 use super::limit;
 use crate::clock::Timestamp;
@@ -415,49 +417,6 @@ fn take_content(c: &mut Columns<'_>, list: bool) -> Result<Content> {
     }
     let lists = (0..count).map(|_| c.ids.chunk_id()).collect::<Result<Vec<ChunkId>>>()?;
     Ok(Content { size, extents: Vec::new(), lists, hash })
-}
-
-/// Whether a stored path can be restored below a target: relative, no empty, `.` or `..` component, no NUL.
-pub fn check_path(path: &[u8]) -> std::result::Result<(), &'static str> {
-    if path.len() > limit::PATH_BYTES_MAX {
-        return Err("a path is too long");
-    }
-    let mut depth = 0;
-    for name in path.split(|&b| b == b'/') {
-        depth += 1;
-        if name.is_empty() || name == b"." || name == b".." || name.contains(&0) {
-            return Err("a path that could lead outside");
-        }
-        if name.len() > limit::NAME_BYTES_MAX || depth > limit::PATH_DEPTH_MAX {
-            return Err("a path is too deep or a name too long");
-        }
-    }
-    Ok(())
-}
-
-/// Whether an entry keeps the limits that readers enforce; what does not must not be written.
-pub fn check_entry(entry: &Entry) -> std::result::Result<(), &'static str> {
-    check_path(&entry.path)?;
-    if let Kind::Symlink(target) = &entry.kind
-        && (target.is_empty() || target.len() > limit::TARGET_BYTES_MAX)
-    {
-        return Err("the link's target is too long to store");
-    }
-    for (name, value) in entry.meta.xattrs.iter().flat_map(|set| set.iter()) {
-        if name.is_empty() || name.len() > limit::NAME_BYTES_MAX || value.len() > limit::XATTR_BYTES_MAX {
-            return Err("an extended attribute is too long to store");
-        }
-    }
-    let total: usize =
-        entry.meta.xattrs.iter().flat_map(|set| set.iter()).map(|(n, v)| n.len() + v.len()).sum();
-    if total > limit::XATTRS_BYTES_MAX {
-        return Err("the extended attributes are too long to store");
-    }
-    let owner = &entry.meta.owner;
-    if owner.user.len() > limit::NAME_BYTES_MAX || owner.group.len() > limit::NAME_BYTES_MAX {
-        return Err("the owner's name is too long to store");
-    }
-    Ok(())
 }
 
 /// The stat column of a group: one value for each of its entries.

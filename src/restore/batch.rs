@@ -10,7 +10,7 @@ use super::place::{Restoring, TempNames};
 use super::tally::{Tally, add};
 use super::verify::{Marks, verify};
 use super::{Plan, Summary};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::manifest::walk::is_below;
 use crate::os::apply;
 use crate::os::beneath::{self, Beneath};
@@ -113,6 +113,10 @@ fn make_target(plan: &Plan) -> Result<bool> {
     let target: &Path = &plan.target;
     if target.is_dir() {
         return Ok(false);
+    }
+    if target.exists() {
+        let what = format!("{} is not a directory", target.display());
+        return Err(Error::new(ErrorKind::AlreadyExists, what));
     }
     let cannot = || format!("cannot make {}", target.display());
     if let Some(above) = target.parent().filter(|above| !above.as_os_str().is_empty()) {

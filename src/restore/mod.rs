@@ -161,6 +161,8 @@ pub struct Summary {
     pub verify_failed: u64,
     /// Problems reported, of every sort.
     pub problems: u64,
+    /// Those among them that come from damage in the repository.
+    pub damaged: u64,
 }
 
 /// Looks at the request and the snapshot and refuses what is dangerous. Touches nothing.

@@ -3,8 +3,8 @@
 use super::select::Select;
 use super::{Plan, RestoreOptions};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::entry::check_path;
 use crate::format::entry::{Entry, Metadata};
-use crate::format::group::check_path;
 use crate::id::ChunkId;
 use crate::manifest::walk::{self, Groups, Walk, is_below};
 use crate::repository::reader::Reader;
@@ -50,6 +50,8 @@ pub fn plan(reader: &Reader, root: &ChunkId, target: &Path, options: &RestoreOpt
     };
     if options.delete {
         may_delete(reader, &plan)?;
+    } else if !plan.select.is_everything() && plan.selects_nothing(reader).unwrap_or(false) {
+        return Err(Error::new(ErrorKind::NotFound, "nothing in the snapshot matches"));
     }
     Ok(plan)
 }
@@ -96,14 +98,10 @@ fn may_delete(reader: &Reader, plan: &Plan) -> Result<()> {
             plan.target.display()
         ));
     }
-    for number in plan.range.clone() {
-        for entry in plan.groups.read(reader, number)? {
-            if plan.is_meant(&entry) {
-                return Ok(());
-            }
-        }
+    if plan.selects_nothing(reader)? {
+        return refused("--delete is refused: nothing in the snapshot is selected".to_owned());
     }
-    refused("--delete is refused: nothing in the snapshot is selected".to_owned())
+    Ok(())
 }
 
 /// The root directory, the user's home, and whatever the home stands in.
@@ -114,6 +112,16 @@ fn is_vital(target: &Path) -> bool {
 }
 
 impl Plan {
+    /// Whether no entry is meant; an error when that cannot be known.
+    fn selects_nothing(&self, reader: &Reader) -> Result<bool> {
+        for number in self.range.clone() {
+            if self.groups.read(reader, number)?.iter().any(|entry| self.is_meant(entry)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Whether an entry would be restored below the target, by name and patterns alone.
     fn is_meant(&self, entry: &Entry) -> bool {
         if !is_below(&entry.path, &self.options.below) || entry.path == self.base {

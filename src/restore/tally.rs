@@ -23,6 +23,7 @@ pub struct Tally<'a> {
     pub files_verified: AtomicU64,
     pub verify_failed: AtomicU64,
     problems: AtomicU64,
+    damaged: AtomicU64,
 }
 
 pub fn add(counter: &AtomicU64, n: u64) {
@@ -52,11 +53,14 @@ impl<'a> Tally<'a> {
             files_verified: AtomicU64::new(0),
             verify_failed: AtomicU64::new(0),
             problems: AtomicU64::new(0),
+            damaged: AtomicU64::new(0),
         }
     }
 
     pub fn problem(&self, path: &[u8], during: &'static str, e: &Error) {
         add(&self.problems, 1);
+        // What was found wrong on the disk is counted as that.
+        add(&self.damaged, u64::from(e.kind() == ErrorKind::Corrupt && during != "verify"));
         add(&self.progress.errors, 1);
         self.report.problem(&Problem { item: path.to_vec(), during, message: e.message().to_owned() });
     }
@@ -104,6 +108,7 @@ impl<'a> Tally<'a> {
             files_verified: get(&self.files_verified),
             verify_failed: get(&self.verify_failed),
             problems: get(&self.problems),
+            damaged: get(&self.damaged),
         }
     }
 }

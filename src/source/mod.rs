@@ -50,7 +50,13 @@ pub struct Opener {
 impl Opener {
     /// Opens the regular file for reading; an error if something else stands there by now.
     pub fn open_file(&self) -> Result<File> {
-        dir::open_file(&self.dir, &self.name).context(|| "cannot open the file")
+        dir::open_file(&self.dir, &self.name).map_err(|e| {
+            let what = "cannot open the file";
+            match e.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+                true => Error::invalid(format!("{what}: it was replaced by a link while the backup ran")),
+                false => Error::io(what, &e),
+            }
+        })
     }
 
     /// The extended attributes, ACLs among them; `None` when there are none.

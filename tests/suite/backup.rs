@@ -610,7 +610,8 @@ fn what_a_check_found_damaged_is_stored_anew() {
     }
     let reader = repository.reader().expect("reader");
     let root = snapshots::read(&repository, healed).expect("snapshot").root;
-    let entries: Vec<Entry> = Walk::new(&reader, &root, b"").expect("walk").map(|e| e.expect("entry")).collect();
+    let entries: Vec<Entry> =
+        Walk::new(&reader, &root, b"").expect("walk").map(|e| e.expect("entry")).collect();
     let doc = entries.iter().find(|e| e.name() == b"doc").expect("doc");
     assert_eq!(content(&reader, doc), fs::read(tree.join("doc")).expect("read"));
 }
@@ -659,4 +660,30 @@ fn the_newest_is_the_newest_whatever_the_series_and_the_times_given() {
     let last = back_up(&repository, two.path()).snapshot.expect("committed");
     let order: Vec<_> = snapshots::list(&repository).expect("lists").snapshots.iter().map(|l| l.id).collect();
     assert_eq!(order[order.len() - 2], last, "only what was given a future time comes after");
+}
+
+#[test]
+fn a_change_that_keeps_size_and_mtime_is_seen() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("doc");
+    let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    let write = |text: &str| {
+        fs::write(&path, text).expect("write");
+        let file = fs::File::options().write(true).open(&path).expect("open");
+        file.set_times(fs::FileTimes::new().set_modified(old)).expect("times");
+    };
+    let repository = new_repository(Arc::new(MemoryBackend::new()), None);
+    let quick = Options { reread_percent: 0.0, ..options() };
+    write("first text");
+    for _ in 0..2 {
+        // Long enough for the backup to trust what it sees.
+        std::thread::sleep(std::time::Duration::from_millis(2500));
+        back_up_with(&repository, &source(dir.path()), &quick).expect("runs");
+    }
+    let unread = back_up_with(&repository, &source(dir.path()), &quick).expect("runs");
+    assert_eq!(unread.summary.files_unmodified, 1);
+    write("other text");
+    let seen = back_up_with(&repository, &source(dir.path()), &quick).expect("runs");
+    assert_eq!(seen.summary.files_changed, 1);
+    assert_snapshot_is(&repository, seen.snapshot.expect("committed"), dir.path());
 }

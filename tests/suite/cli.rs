@@ -10,12 +10,12 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A directory of its own with a source, a cache and settings; gone at the end.
-struct Home {
+pub struct Home {
     dir: PathBuf,
 }
 
 impl Home {
-    fn new() -> Self {
+    pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{}-{number}", std::process::id()));
@@ -26,14 +26,14 @@ impl Home {
     }
 
     /// One with a repository and one snapshot.
-    fn with_snapshot() -> Self {
+    pub fn with_snapshot() -> Self {
         let home = Home::new();
         home.good(&["init"]);
         home.good(&["backup", "src"]);
         home
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
@@ -41,7 +41,7 @@ impl Home {
         self.path(name).to_string_lossy().into_owned()
     }
 
-    fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+    pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_snapkeep"));
         command.current_dir(&self.dir).args(arguments).env_clear().stdin(Stdio::null());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -51,7 +51,7 @@ impl Home {
         command
     }
 
-    fn run<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Output {
+    pub fn run<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Output {
         self.command(arguments).output().expect("runs")
     }
 
@@ -60,7 +60,7 @@ impl Home {
     }
 
     /// Standard output of a command that must succeed.
-    fn good<S: AsRef<OsStr>>(&self, arguments: &[S]) -> String {
+    pub fn good<S: AsRef<OsStr>>(&self, arguments: &[S]) -> String {
         let output = self.run(arguments);
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stdout)
@@ -90,7 +90,7 @@ impl Drop for Home {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -500,6 +500,8 @@ fn the_second_signal_ends_at_once_and_nothing_is_committed() {
     while std::fs::read_dir(home.path("repo/sessions")).expect("sessions").next().is_none() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
+    // It must have begun to wait for bytes, or it has no need of a second signal.
+    std::thread::sleep(std::time::Duration::from_millis(700));
     interrupt(&child);
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert!(child.try_wait().expect("asked").is_none(), "the first signal lets it end in order");

@@ -6,6 +6,7 @@ mod check_findings;
 mod check_stand;
 mod chunker;
 mod cli;
+mod cli_ends;
 mod compare;
 mod compare_live;
 mod format;

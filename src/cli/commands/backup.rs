@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::progress::Problem;
 use crate::repository::Repository;
 use crate::repository::snapshots::{SnapshotFilter, list, resolve};
+use crate::source::FileSource;
 use crate::units;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -81,6 +82,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         let why: Vec<_> = missing.iter().map(|p| p.message.as_str()).collect();
         return Err(Failure::new(FAILED, why.join("; ")));
     }
+    if let Input::Files(source) = &input {
+        outside_repository(context, source)?;
+    }
     let repository = open(context, args)?;
     if args.init && matches!(input, Input::Files(_)) {
         // The repository may only just have been made, inside the source.
@@ -99,6 +103,27 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     Ok(context.output.told(told, if problems > 0 { INCOMPLETE } else { 0 }))
 }
 
+/// A source inside the repository would be backed up into itself.
+fn outside_repository(context: &Context, source: &FileSource) -> Result<(), Failure> {
+    let Some(place) = context.place().ok().and_then(|place| place.canonicalize().ok()) else { return Ok(()) };
+    for root in source.roots() {
+        let path = &root.path;
+        // A link is stored as a link, wherever it leads.
+        let real = match (path.is_symlink(), path.parent(), path.file_name()) {
+            (true, Some(above), Some(name)) => above.canonicalize().map(|above| above.join(name)),
+            _ => path.canonicalize(),
+        };
+        if real.is_ok_and(|real| real.starts_with(&place)) {
+            let what = format!("{} lies inside the repository {}", path.display(), place.display());
+            return Err(Failure::new(
+                FAILED,
+                format!("{what}; a repository cannot be backed up into itself"),
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Directories of our own that must not be backed up into themselves.
 fn our_places(context: &Context) -> Vec<PathBuf> {
     let repository = context.global.repo.as_ref().and_then(|_| context.place().ok());
@@ -109,7 +134,8 @@ fn open(context: &Context, args: &Args) -> Result<Arc<Repository>, Failure> {
     match context.located() {
         Err(Failure { code: NO_REPOSITORY, .. }) if args.init && !context.global.dry_run => {
             let made = init::make(context, &init::Args::default())?;
-            context.output.say(&format!("made repository {}", made.id()))?;
+            let told = context.output.say(&format!("made repository {}", made.id()));
+            context.output.told(told, 0);
             Ok(Arc::new(made))
         }
         Err(failure) => Err(failure),
@@ -164,7 +190,7 @@ fn explain(context: &Context, args: &Args) -> Outcome {
             )?;
         } else {
             let name = crate::cli::names::escape(path.as_os_str().as_encoded_bytes());
-            paper.line(&format!("{name}: {}", crate::cli::output::lines(&answer.to_string())))?;
+            paper.line(&format!("{name}: {}", crate::cli::output::one_line(&answer.to_string())))?;
         }
     }
     paper.finish()?;
@@ -249,7 +275,7 @@ fn story(done: &Done, missing: &[Problem], problems: u64) -> Vec<String> {
             0 => String::new(),
             n => format!(", {} missing", units::counted(n, "source", "sources")),
         };
-        lines.push(format!("  INCOMPLETE: {what}{sources}; each is named above"));
+        lines.push(format!("  INCOMPLETE: {what}{sources}; each is named on standard error"));
     }
     lines
 }

@@ -8,7 +8,7 @@ use crate::cli::failure::{DAMAGED, FAILED, Failure, Outcome};
 use crate::cli::json::Message;
 use crate::cli::names::shown;
 use crate::cli::options::{duration, per_cent};
-use crate::cli::output::lines;
+use crate::cli::output::one_line;
 use crate::cli::terminal::Watch;
 use crate::units;
 use std::time::Duration;
@@ -59,6 +59,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let report = check(&repository, &options, &watch.progress, &watch.report);
     watch.finish();
     let report = report?;
+    for note in &report.information {
+        context.output.log("info", &note.text);
+    }
     let told = match context.output.json {
         true => context.output.result(&summary(&report)),
         false => text(context, &report),
@@ -91,11 +94,11 @@ fn text(context: &Context, report: &CheckReport) -> Result<(), Failure> {
         }
     }
     for note in &report.information {
-        output.say(&format!("  note: {}", lines(&note.text)))?;
+        output.say(&format!("  note: {}", one_line(&note.text)))?;
     }
     let mut paper = output.paper();
     for damage in &report.damage {
-        paper.line(&format!("DAMAGE: {}", lines(&damage.to_string())))?;
+        paper.line(&format!("DAMAGE: {}", one_line(&damage.to_string())))?;
         for file in damage.files.iter().take(FILES_SHOWN) {
             paper.line(&format!("    {} {}", file.snapshot.short(), shown(&file.path)))?;
         }
@@ -105,7 +108,7 @@ fn text(context: &Context, report: &CheckReport) -> Result<(), Failure> {
         }
     }
     for file in &report.unchecked {
-        paper.line(&format!("NOT CHECKED: {}: {}", file.what, lines(&file.why)))?;
+        paper.line(&format!("NOT CHECKED: {}: {}", file.what, one_line(&file.why)))?;
     }
     paper.finish()?;
     if report.num_errors() == 0 {
@@ -122,6 +125,7 @@ fn finding(damage: &Damage) -> Message {
         .with("more", damage.more)
         .with("chunks", damage.chunks)
         .with("files_total", damage.files_total)
+        .with("snapshots_lost", damage.lost.iter().map(ToString::to_string).collect::<Vec<_>>())
         .with("next", damage.next.as_str())
 }
 

@@ -83,14 +83,14 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         let uses = find_uses(&reader, &snapshots, &blobs, &watch.progress);
         watch.finish();
         let uses = uses?;
-        print_uses(context, &snapshots, &uses)?;
-        return Ok(damaged(context, &uses.damaged));
+        let told = print_uses(context, &snapshots, &uses);
+        return context.output.ends(told, damaged(context, &uses.damaged));
     }
     let finds = find_names(&reader, &snapshots, &args.patterns, &options, &watch.progress);
     watch.finish();
     let finds = finds?;
-    print(context, args, &snapshots, &finds)?;
-    Ok(damaged(context, &finds.damaged))
+    let told = print(context, args, &snapshots, &finds);
+    context.output.ends(told, damaged(context, &finds.damaged))
 }
 
 fn damaged(context: &Context, damaged: &[(crate::id::SnapshotId, String)]) -> u8 {

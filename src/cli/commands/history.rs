@@ -36,12 +36,17 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     watch.finish();
     let versions = versions?;
     let unreadable = versions.iter().any(|v| matches!(v.state, State::Unreadable(_)));
+    if versions.is_empty() && !context.output.json {
+        return Err(Failure::new(FAILED, format!("no snapshot holds {}", shown(&path))));
+    }
+    context.output.ends(page(context, &versions), if unreadable { DAMAGED } else { 0 })
+}
+
+fn page(context: &Context, versions: &[Version]) -> Result<(), Failure> {
     let mut paper = context.output.paper();
     if context.output.json {
         let all: Vec<_> = versions.iter().map(json).collect();
         paper.json(&all)?;
-    } else if versions.is_empty() {
-        return Err(Failure::new(FAILED, format!("no snapshot holds {}", shown(&path))));
     } else {
         let mut table = Table::new(vec![
             Column::left("Snapshot"),
@@ -52,15 +57,14 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
             Column::right("Size"),
             Column::right("New"),
         ]);
-        for version in &versions {
+        for version in versions {
             table.row(row(context, version));
         }
         for line in table.lines(context.output.width(), context.output.colours()) {
             paper.line(&line)?;
         }
     }
-    paper.finish()?;
-    Ok(if unreadable { DAMAGED } else { 0 })
+    paper.finish()
 }
 
 fn row(context: &Context, version: &Version) -> Vec<Vec<String>> {

@@ -43,15 +43,16 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let id = made.id().to_string();
     if context.output.json {
         let location = made.backend().location();
-        context.output.result(&Message::new("initialized").with("id", id).with("repository", location))?;
-        return Ok(0);
+        let message = Message::new("initialized").with("id", id).with("repository", location);
+        return Ok(context.output.told(context.output.result(&message), 0));
     }
-    context.output.say(&format!("made repository {id} in {}", made.backend().location()))?;
-    context.output.say(match made.is_encrypted() {
+    let advice = match made.is_encrypted() {
         true => "Keep its password safe: without it nothing in the repository can ever be read again.",
         false => "It is not encrypted: whoever has its files can read everything in it.",
-    })?;
-    Ok(0)
+    };
+    let told =
+        context.output.say(&format!("made repository {id} in {}\n{advice}", made.backend().location()));
+    Ok(context.output.told(told, 0))
 }
 
 /// Makes the repository that `--repo` names.

@@ -135,10 +135,10 @@ fn take_away(context: &Context, repository: &Repository, prefix: &str) -> Outcom
 }
 
 fn told(context: &Context, id: &str, what: &str) -> Outcome {
-    if context.output.json {
-        context.output.result(&Message::new("key").with("id", id).with("message", what))?;
+    let told = if context.output.json {
+        context.output.result(&Message::new("key").with("id", id).with("message", what))
     } else {
-        context.output.say(format!("{what} {}", id.get(..8).unwrap_or(id)).trim_end())?;
-    }
-    Ok(0)
+        context.output.say(format!("{what} {}", id.get(..8).unwrap_or(id)).trim_end())
+    };
+    Ok(context.output.told(told, 0))
 }

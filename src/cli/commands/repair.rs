@@ -1,7 +1,7 @@
 //! `repair`: put right what can be put right without guessing.
 
 use crate::cli::context::Context;
-use crate::cli::failure::{DAMAGED, Outcome};
+use crate::cli::failure::{DAMAGED, Failure, Outcome};
 use crate::cli::json::Message;
 use crate::cli::terminal::Watch;
 use crate::repair::index;
@@ -30,6 +30,11 @@ fn rebuild(context: &Context) -> Outcome {
     let report = index::run(&repository, &watch.progress, &watch.report);
     watch.finish();
     let report = report?;
+    let told = page(context, &report);
+    Ok(context.output.told(told, if report.unindexed.is_empty() { 0 } else { DAMAGED }))
+}
+
+fn page(context: &Context, report: &index::IndexReport) -> Result<(), Failure> {
     if context.output.json {
         let broken = report.unindexed.iter().map(|u| {
             let message = Message::default().with("pack", u.pack.to_string()).with("why", u.why.as_str());
@@ -50,5 +55,5 @@ fn rebuild(context: &Context) -> Outcome {
             context.output.say(&format!("  next: {}", unindexed.next))?;
         }
     }
-    Ok(if report.unindexed.is_empty() { 0 } else { DAMAGED })
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! `restore`: from a snapshot back to files.
 
 use crate::cli::context::Context;
-use crate::cli::failure::{FAILED, Failure, Outcome, VALIDATION};
+use crate::cli::failure::{DAMAGED, FAILED, Failure, Outcome, VALIDATION};
 use crate::cli::json::Message;
 use crate::cli::names::shown;
 use crate::cli::options::AtArgs;
@@ -99,10 +99,11 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         lines.push(format!("  took: {}", units::duration(seconds)));
         context.output.say(&lines.join("\n"))
     };
-    let code = match (done.verify_failed, done.problems) {
-        (0, 0) => 0,
-        (0, _) => FAILED,
-        _ => VALIDATION,
+    let code = match (done.damaged, done.verify_failed, done.problems) {
+        (0, 0, 0) => 0,
+        (0, 0, _) => FAILED,
+        (0, _, _) => VALIDATION,
+        _ => DAMAGED,
     };
     Ok(context.output.told(told, code))
 }
@@ -203,6 +204,7 @@ fn summary(done: &Summary) -> Message {
         .with("files_verified", done.files_verified)
         .with("verify_failed", done.verify_failed)
         .with("problems", done.problems)
+        .with("damaged", done.damaged)
 }
 
 fn story(snapshot: &str, done: &Summary, args: &Args) -> Vec<String> {
@@ -222,7 +224,7 @@ fn story(snapshot: &str, done: &Summary, args: &Args) -> Vec<String> {
     }
     if done.problems > 0 {
         let count = units::counted(done.problems, "problem", "problems");
-        lines.push(format!("  INCOMPLETE: {count}, each named above"));
+        lines.push(format!("  INCOMPLETE: {count}; each is named on standard error"));
     }
     lines
 }

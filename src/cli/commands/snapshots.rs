@@ -9,7 +9,7 @@ use crate::cli::options::{FilterArgs, snapshots_named};
 use crate::cli::output::Paper;
 use crate::cli::table::{Column, Table};
 use crate::clock::Timestamp;
-use crate::repository::snapshots::{Listed, list};
+use crate::repository::snapshots::{Listed, Listing, list};
 use crate::units;
 
 /// List snapshots, oldest first
@@ -45,6 +45,10 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
             .collect();
         listing.snapshots.retain(|s| kept.contains(&s.id));
     }
+    context.output.ends(page(context, args, &listing), code)
+}
+
+fn page(context: &Context, args: &Args, listing: &Listing) -> Result<(), Failure> {
     let mut paper = context.output.paper();
     match (context.output.json, args.group_by) {
         (true, None) => {
@@ -65,8 +69,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
             }
         }
     }
-    paper.finish()?;
-    Ok(code)
+    paper.finish()
 }
 
 fn print(context: &Context, paper: &mut Paper, snapshots: &[&Listed]) -> Result<(), Failure> {

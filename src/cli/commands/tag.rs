@@ -68,13 +68,12 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         }
     }
     if context.output.json {
-        context.output.result(&Message::new("summary").with("changed_snapshots", changed))?;
-        return Ok(0);
+        let told = context.output.result(&Message::new("summary").with("changed_snapshots", changed));
+        return Ok(context.output.told(told, 0));
     }
     let done = if context.global.dry_run { "would change" } else { "changed" };
     let count = units::counted(changed, "snapshot", "snapshots");
-    context.output.say(&format!("{done} the tags of {count}"))?;
-    Ok(0)
+    Ok(context.output.told(context.output.say(&format!("{done} the tags of {count}")), 0))
 }
 
 pub fn words(list: &[String]) -> impl Iterator<Item = String> {
