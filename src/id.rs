@@ -21,6 +21,25 @@ pub type PackId = Name;
 /// A snapshot's name; the name of the session that committed it.
 pub type SnapshotId = Name;
 
+/// A hasher for chunk ids, which are uniform already: keyed, so that nobody outside can choose them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IdHasher(u64);
+
+impl std::hash::Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk::<8>() {
+            self.0 ^= u64::from_le_bytes(*first);
+        }
+    }
+}
+
+/// A set of chunk ids.
+pub type ChunkSet = std::collections::HashSet<ChunkId, std::hash::BuildHasherDefault<IdHasher>>;
+
 impl ChunkId {
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         Some(ChunkId(bytes.try_into().ok()?))

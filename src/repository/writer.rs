@@ -12,8 +12,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::frame::FrameKind;
 use crate::format::snapshot::{self, SessionInfo, Snapshot};
 use crate::format::{FileName, Folder, encode_header, limit};
-use crate::id::{ChunkId, Name, SnapshotId};
-use std::collections::HashSet;
+use crate::id::{ChunkId, ChunkSet, Name, SnapshotId};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -63,7 +62,7 @@ pub struct Writer {
     packer: Packer,
     level: Level,
     /// Chunks stored or being stored by this session.
-    claimed: [Mutex<HashSet<ChunkId>>; SHARDS],
+    claimed: [Mutex<ChunkSet>; SHARDS],
     pub counters: Counters,
 }
 
@@ -122,7 +121,7 @@ impl Writer {
         self.index().present(id)
     }
 
-    fn shard(&self, id: &ChunkId) -> &Mutex<HashSet<ChunkId>> {
+    fn shard(&self, id: &ChunkId) -> &Mutex<ChunkSet> {
         &self.claimed[usize::from(id.0[23]) % SHARDS]
     }
 

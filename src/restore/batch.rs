@@ -19,9 +19,10 @@ use crate::os::owners::Owners;
 use crate::os::process::is_root;
 use crate::progress::{Progress, Report};
 use crate::repository::reader::Reader;
-use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
+use rayon::prelude::{ParallelIterator, ParallelSlice};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -190,7 +191,11 @@ pub fn follow(
 fn work(plan: &Plan, restoring: &Restoring<'_>, marks: &Marks, batches: Receiver<Batch>) -> Result<()> {
     for batch in batches {
         let small = |job: &&Job| job.entry.content.size < LARGE;
-        batch.jobs.par_iter().filter(small).try_for_each(|job| one(restoring, marks, job))?;
+        // One thread to a directory: two that make files in the same one spend more time on its lock than on the files.
+        batch
+            .jobs
+            .par_chunk_by(same_directory)
+            .try_for_each(|jobs| jobs.iter().filter(small).try_for_each(|job| one(restoring, marks, job)))?;
         // One after another, each with all threads.
         for job in batch.jobs.iter().filter(|job| !small(job)) {
             one(restoring, marks, job)?;
@@ -205,6 +210,13 @@ fn work(plan: &Plan, restoring: &Restoring<'_>, marks: &Marks, batches: Receiver
         }
     }
     Ok(())
+}
+
+fn same_directory(a: &Job, b: &Job) -> bool {
+    match (&a.dir, &b.dir) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        _ => false,
+    }
 }
 
 fn one(restoring: &Restoring<'_>, marks: &Marks, job: &Job) -> Result<()> {

@@ -130,11 +130,13 @@ fn a_first_password_names_the_places_it_can_come_from() {
 #[test]
 fn a_hangup_ends_a_backup_in_order() {
     let home = Home::with_snapshot();
-    let mut child = home
-        .command(&["backup", "--stdin-from-command", "--", "sleep", "1"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("started");
+    let backup = home.command(&["backup", "--stdin-from-command", "--", "sleep", "1"]);
+    // These tests may themselves run where hangups are ignored, which is inherited and respected.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=HUP").arg(backup.get_program()).args(backup.get_args());
+    command.env_clear().envs(backup.get_envs().filter_map(|(name, value)| value.map(|value| (name, value))));
+    command.current_dir(home.path(".")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("started");
     while std::fs::read_dir(home.path("repo/sessions")).expect("sessions").next().is_none() {
         assert!(child.try_wait().expect("asked").is_none(), "it should still run");
         std::thread::sleep(std::time::Duration::from_millis(5));
