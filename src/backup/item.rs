@@ -89,7 +89,7 @@ impl FileReader<'_> {
         take: &mut Take<'_>,
     ) -> std::result::Result<ReadContent, Trouble> {
         if size <= WHOLE_FILE_MAX as u64 && !sparse {
-            self.fill(source, size as usize + 1).map_err(Trouble::Source)?;
+            self.fill(source, size as usize).map_err(Trouble::Source)?;
             if self.buffer.len() <= WHOLE_FILE_MAX {
                 return self.whole(old, take);
             }
@@ -99,10 +99,23 @@ impl FileReader<'_> {
         self.large(source, sparse, old, take)
     }
 
-    /// Reads until the buffer holds `want` bytes or the source ends; `true` at the end.
-    fn fill(&mut self, source: &mut dyn Read, want: usize) -> Result<bool> {
+    /// Reads a small file. Once `size` bytes have come in one piece with room for more, that was all: the caller looks
+    /// at the file again and sees any growth. Otherwise it is read until nothing comes.
+    fn fill(&mut self, source: &mut dyn Read, size: usize) -> Result<()> {
         self.buffer.clear();
-        self.fill_more(source, want)
+        self.buffer.resize(size + 1, 0);
+        let first = loop {
+            match source.read(&mut self.buffer) {
+                Ok(n) => break n,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e).context(|| "cannot read"),
+            }
+        };
+        self.buffer.truncate(first);
+        if first == size && size > 0 {
+            return Ok(());
+        }
+        self.fill_more(source, size + 1).map(|_| ())
     }
 
     fn fill_more(&mut self, source: &mut dyn Read, want: usize) -> Result<bool> {
