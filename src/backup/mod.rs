@@ -11,7 +11,7 @@ mod record;
 use crate::backend::dry::DryBackend;
 use crate::clock::{Clock, Timestamp};
 use crate::compress::Level;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::{SessionInfo, Snapshot, Summary};
 use crate::id::SnapshotId;
 use crate::manifest::walk::Groups;
@@ -20,6 +20,7 @@ use crate::repository::writer::Writer;
 use crate::repository::{Repository, snapshots};
 use crate::source::FileSource;
 use crate::source::stream::StreamSource;
+use crate::units;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -145,7 +146,19 @@ pub fn run(
     let stored = match pipeline::store(&writer, input, parent, options, start, progress, report) {
         Ok(stored) => stored,
         // Packs under way are finished, for the next run to find; if that fails, it is the cause of the rest.
-        Err(e) => return Err(writer.flush().err().unwrap_or(e)),
+        Err(e) => {
+            return Err(match writer.flush() {
+                Err(cause) => cause,
+                Ok(packed) if e.kind() == ErrorKind::Cancelled && packed.bytes > 0 => {
+                    let kept = units::bytes(packed.bytes);
+                    let what = format!(
+                        "interrupted; no snapshot was made, and the {kept} stored so far are reused by the next backup"
+                    );
+                    Error::new(ErrorKind::Cancelled, what)
+                }
+                Ok(_) => e,
+            });
+        }
     };
     let packed = writer.flush()?;
     let end = clock.now();

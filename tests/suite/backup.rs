@@ -687,3 +687,38 @@ fn a_change_that_keeps_size_and_mtime_is_seen() {
     assert_eq!(seen.summary.files_changed, 1);
     assert_snapshot_is(&repository, seen.snapshot.expect("committed"), dir.path());
 }
+
+#[test]
+fn an_interrupted_backup_says_what_is_kept_and_the_next_one_uses_it() {
+    /// Asks to stop once so many packs have been published.
+    struct Stopper(MemoryBackend, Arc<Progress>);
+    let dir = tempfile::tempdir().expect("tempdir");
+    let mut random = Random(31);
+    for i in 0..60 {
+        fs::write(dir.path().join(format!("{i:02}")), random.noise(1 << 20)).expect("write");
+    }
+    let backend = MemoryBackend::new();
+    let repository = new_repository(Arc::new(backend.clone()), Some("x"));
+    let stopper = Stopper(backend.clone(), Arc::new(Progress::new()));
+    let error = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while stopper.0.list(Folder::Packs).expect("lists").is_empty() {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            stopper.1.cancel();
+        });
+        backup::run(&repository, &source(dir.path()), &options(), &SystemClock, &stopper.1, &Silent)
+    });
+    // On a machine where the rest was faster than the wish to stop there is nothing to see.
+    let Err(error) = error else { return println!("too fast to be interrupted") };
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert!(error.message().contains("reused by the next backup"), "{error}");
+    assert!(snapshots::list(&repository).expect("lists").snapshots.is_empty());
+    let again = back_up(&repository, dir.path());
+    let stored = again.summary.data_added;
+    assert!(
+        stored < 40 << 20,
+        "a whole pack of the interrupted run serves again, yet {stored} bytes were stored"
+    );
+    assert_snapshot_is(&repository, again.snapshot.expect("committed"), dir.path());
+}
