@@ -146,19 +146,7 @@ pub fn run(
     let stored = match pipeline::store(&writer, input, parent, options, start, progress, report) {
         Ok(stored) => stored,
         // Packs under way are finished, for the next run to find; if that fails, it is the cause of the rest.
-        Err(e) => {
-            return Err(match writer.flush() {
-                Err(cause) => cause,
-                Ok(packed) if e.kind() == ErrorKind::Cancelled && packed.bytes > 0 => {
-                    let kept = units::bytes(packed.bytes);
-                    let what = format!(
-                        "interrupted; no snapshot was made, and the {kept} stored so far are reused by the next backup"
-                    );
-                    Error::new(ErrorKind::Cancelled, what)
-                }
-                Ok(_) => e,
-            });
-        }
+        Err(e) => return Err(ended_early(&mut writer, e)),
     };
     let packed = writer.flush()?;
     let end = clock.now();
@@ -188,4 +176,20 @@ pub fn run(
     progress.keep_going()?;
     outcome.snapshot = Some(writer.commit(&snapshot, packed)?);
     Ok(outcome)
+}
+
+/// Finishes the packs under way, for the next run to find, and says why this one ended: if finishing them fails, that
+/// is the cause of the rest.
+fn ended_early(writer: &mut Writer, e: Error) -> Error {
+    match writer.flush() {
+        Err(cause) => cause,
+        Ok(packed) if e.kind() == ErrorKind::Cancelled && packed.bytes > 0 => {
+            let kept = units::bytes(packed.bytes);
+            let what = format!(
+                "interrupted; no snapshot was made, and the {kept} stored so far are reused by the next backup"
+            );
+            Error::new(ErrorKind::Cancelled, what)
+        }
+        Ok(_) => e,
+    }
 }
