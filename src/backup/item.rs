@@ -89,8 +89,10 @@ impl FileReader<'_> {
         take: &mut Take<'_>,
     ) -> std::result::Result<ReadContent, Trouble> {
         if size <= WHOLE_FILE_MAX as u64 && !sparse {
-            self.fill(source, size as usize).map_err(Trouble::Source)?;
-            if self.buffer.len() <= WHOLE_FILE_MAX {
+            self.buffer.clear();
+            let ended = self.fill_more(source, size as usize + 1).map_err(Trouble::Source)?;
+            // Only the end of the file ends it: files of /proc and some network file systems hold more than they state.
+            if ended && self.buffer.len() <= WHOLE_FILE_MAX {
                 return self.whole(old, take);
             }
         } else {
@@ -99,25 +101,7 @@ impl FileReader<'_> {
         self.large(source, sparse, old, take)
     }
 
-    /// Reads a small file. Once `size` bytes have come in one piece with room for more, that was all: the caller looks
-    /// at the file again and sees any growth. Otherwise it is read until nothing comes.
-    fn fill(&mut self, source: &mut dyn Read, size: usize) -> Result<()> {
-        self.buffer.clear();
-        self.buffer.resize(size + 1, 0);
-        let first = loop {
-            match source.read(&mut self.buffer) {
-                Ok(n) => break n,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e).context(|| "cannot read"),
-            }
-        };
-        self.buffer.truncate(first);
-        if first == size && size > 0 {
-            return Ok(());
-        }
-        self.fill_more(source, size + 1).map(|_| ())
-    }
-
+    /// Reads until the buffer holds `want` bytes or the source ends; `true` at the end.
     fn fill_more(&mut self, source: &mut dyn Read, want: usize) -> Result<bool> {
         let mut have = self.buffer.len();
         self.buffer.resize(want.max(have), 0);

@@ -722,3 +722,20 @@ fn an_interrupted_backup_says_what_is_kept_and_the_next_one_uses_it() {
     );
     assert_snapshot_is(&repository, again.snapshot.expect("committed"), dir.path());
 }
+
+#[test]
+fn a_file_that_states_less_than_it_holds_is_read_to_its_end() {
+    // Files of /proc state a size of 0.
+    let path = Path::new("/proc/cpuinfo");
+    let held = |bytes: &[u8]| bytes.iter().filter(|b| **b == b'\n').count();
+    let lines = held(&fs::read(path).expect("read"));
+    assert!(fs::metadata(path).expect("stat").len() == 0 && lines > 5);
+    let repository = new_repository(Arc::new(MemoryBackend::new()), None);
+    let outcome = back_up(&repository, path);
+    let reader = repository.reader().expect("reader");
+    let root = snapshots::read(&repository, outcome.snapshot.expect("committed")).expect("snapshot").root;
+    let entries: Vec<Entry> =
+        Walk::new(&reader, &root, b"").expect("walk").map(|e| e.expect("entry")).collect();
+    let entry = entries.iter().find(|e| e.name() == b"cpuinfo").expect("stored");
+    assert_eq!(held(&content(&reader, entry)), lines);
+}
