@@ -9,6 +9,7 @@ pub mod reader;
 pub mod encode;
 pub mod packer;
 pub mod writer;
+pub mod removal;
 pub mod keys;
 pub mod snapshots;
 
