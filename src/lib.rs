@@ -32,6 +32,7 @@ pub mod backup;
 pub mod compare;
 pub mod copy;
 pub mod check;
+pub mod gc;
 pub mod repair;
 pub mod stats;
 pub mod restore;

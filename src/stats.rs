@@ -9,7 +9,7 @@ use crate::manifest::content::extents;
 use crate::manifest::walk::{Groups, read_group};
 use crate::progress::Progress;
 use crate::repository::Repository;
-use crate::repository::index::read_footer;
+use crate::repository::footer::read_footer;
 use crate::repository::reader::Reader;
 use crate::repository::snapshots::Listed;
 use rayon::prelude::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};

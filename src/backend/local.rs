@@ -237,6 +237,9 @@ impl Backend for LocalBackend {
         for shard in 0..=255u8 {
             sync_dir(&self.root.join(format!("packs/{shard:02x}")))?;
         }
+        for folder in [Folder::Snapshots, Folder::Sessions, Folder::Evicted, Folder::Condemned] {
+            sync_dir(&self.root.join(folder.dir()))?;
+        }
         Ok(())
     }
 

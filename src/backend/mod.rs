@@ -41,7 +41,8 @@ pub trait Backend: Send + Sync {
     /// Whether somebody on this machine still holds the session open; `None` where that cannot be known.
     fn session_alive(&self, session: Name) -> Option<bool>;
 
-    /// Makes durable whatever a listing of packs has shown, so that nothing built on it outlives it.
+    /// Makes durable whatever listings have shown, of files and of their absence, so that nothing built on it
+    /// outlives it.
     fn sync_seen(&self) -> Result<()>;
 
     /// Where this is, for people.

@@ -56,6 +56,10 @@ enum Word {
     #[command(visible_alias = "extract")]
     Restore(Box<c::restore::Args>),
     Dump(c::dump::Args),
+    #[command(visible_alias = "gc")]
+    Prune(c::prune::Args),
+    #[command(subcommand)]
+    Session(c::session::Word),
     Check(c::check::Args),
     #[command(subcommand)]
     Repair(c::repair::Word),
@@ -114,6 +118,8 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Diff(args) => c::diff::run(context, args),
         Word::History(args) => c::history::run(context, args),
         Word::Restore(args) => c::restore::run(context, args),
+        Word::Prune(args) => c::prune::run(context, args),
+        Word::Session(word) => c::session::run(context, word),
         Word::Check(args) => c::check::run(context, args),
         Word::Repair(word) => c::repair::run(context, word),
         Word::Stats(args) => c::stats::run(context, args),

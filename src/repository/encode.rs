@@ -120,6 +120,20 @@ impl FrameBuilder {
         Ok((true, self.close_if_full()?))
     }
 
+    /// Adds a body as another frame holds it.
+    pub fn add_stored(&mut self, body: Body, stored: &[u8]) -> Result<Option<SealedFrame>> {
+        if body.stored_len as usize != stored.len() {
+            return Err(Error::corrupt("a body has another length than its table says"));
+        }
+        self.raw += body.raw_len();
+        if matches!(body.coding, Coding::Prefix(_)) {
+            self.delta += stored.len();
+        }
+        self.stored.extend_from_slice(stored);
+        self.bodies.push(body);
+        self.close_if_full()
+    }
+
     /// What is left, as a last frame.
     pub fn finish(&mut self) -> Result<Option<SealedFrame>> {
         self.finish_solid()?;

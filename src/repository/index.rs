@@ -3,19 +3,18 @@
 //! Truth is the packs' own footers. A chunk counts when its pack was listed with the size it was written with, is
 //! not condemned, and the chunk can be decoded from packs of which the same is true.
 
-use super::distrust;
-use super::place::{Listed, PackInfo, Place, list_footer, sort_unique};
-use super::tier::Tier;
+use super::footer::read_footer;
+use super::place::{Listed, PackInfo, Place, list_footer, sort};
+use super::tier::{Copy, Tier};
+use super::{condemned, distrust};
 use crate::backend::{Backend, FileStat};
-use crate::crypto::{ChunkSort, Keyring};
+use crate::crypto::Keyring;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::codec::Reader;
-use crate::format::frame::{FRAME_HEADER_LEN, FrameKind, decode_frame_header};
-use crate::format::pack::{Footer, TRAILER_LEN, Trailer};
-use crate::format::{FileName, Folder, HEADER_LEN, decode_header, limit};
+use crate::format::{FileName, Folder, limit};
 use crate::id::{ChunkId, PackId};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -24,6 +23,9 @@ const TIERS_MAX: usize = 8;
 /// A tier is closed when it lists this many chunks, so that building one takes bounded memory.
 const TIER_CHUNKS_MAX: usize = 1 << 20;
 
+/// Most copies looked at to see whether one of them can be decoded.
+const STEPS_MAX: u32 = 4096;
+
 /// The effective set and its places.
 #[derive(Default)]
 pub struct Index {
@@ -31,6 +33,8 @@ pub struct Index {
     /// So many tiers at the end list packs that a check found damaged: good for reading what can be read, but what
     /// lies in them does not count as present.
     untrusted: usize,
+    /// So many of those at the very end are about to be deleted, as a collector sees them.
+    doomed: usize,
     /// Packs that were listed but whose footer cannot be read, with the reason.
     pub unreadable: Vec<(PackId, String)>,
     /// Actual depths of chunks that need a history and can be decoded; filled as they are asked for.
@@ -43,13 +47,35 @@ pub struct Found {
     pub place: Place,
     pub pack: PackInfo,
     tier: usize,
+    /// Number of the chunk in its tier.
+    number: u32,
+}
+
+impl Found {
+    /// Tier and number in it: one bit of a map of all chunks.
+    pub fn slot(&self) -> (usize, u32) {
+        (self.tier, self.number)
+    }
+}
+
+/// Takes a copy's slot, place and pack.
+pub type EachCopy<'a> = dyn FnMut((usize, u32), &Place, &PackInfo) -> Result<()> + 'a;
+
+/// The packs of one listing as a collector sees them, with their sizes.
+#[derive(Clone, Debug, Default)]
+pub struct Sides {
+    pub kept: Vec<(PackId, u64)>,
+    /// Kept, but found damaged by a check on this machine: another copy is to be preferred.
+    pub distrusted: Vec<(PackId, u64)>,
+    /// Named by a condemned list.
+    pub doomed: Vec<(PackId, u64)>,
 }
 
 impl Index {
     /// Reads condemned lists, then lists packs (in this order: rule G1), then loads what the cache knows and reads
     /// the footers of all other packs. `cache` is this repository's cache folder.
     pub fn load(backend: &dyn Backend, keyring: &Keyring, cache: Option<&Path>) -> Result<Self> {
-        let condemned = condemned(backend, keyring)?;
+        let condemned = condemned::all(backend, keyring)?;
         let mut listed: HashMap<PackId, u64> = HashMap::new();
         for FileStat { name, size } in backend.list(Folder::Packs)? {
             if let FileName::Pack(id) = name
@@ -80,6 +106,30 @@ impl Index {
         Ok(index)
     }
 
+    /// From the footers of these packs, trusting no cache: for a collector. Tiers are built in `dir`, a directory of
+    /// its own, so that memory does not grow with the repository.
+    pub fn of_sides(
+        backend: &dyn Backend,
+        keyring: &Keyring,
+        sides: &Sides,
+        dir: Option<&Path>,
+    ) -> Result<Self> {
+        let mut index = Index::default();
+        index.add_packs(backend, keyring, &sides.kept, dir)?;
+        if let Some(dir) = dir
+            && index.tiers.len() > 1
+        {
+            index.merge(dir);
+        }
+        let kept = index.tiers.len();
+        index.add_packs(backend, keyring, &sides.distrusted, dir)?;
+        let distrusted = index.tiers.len();
+        index.add_packs(backend, keyring, &sides.doomed, dir)?;
+        index.doomed = index.tiers.len() - distrusted;
+        index.untrusted = index.tiers.len() - kept;
+        Ok(index)
+    }
+
     /// From the footers of exactly these packs, whatever condemned lists and caches say: for `check`.
     pub fn of_packs(backend: &dyn Backend, keyring: &Keyring, packs: &[(PackId, u64)]) -> Result<Self> {
         let mut index = Index::default();
@@ -104,8 +154,8 @@ impl Index {
             for (id, size, footer) in footers {
                 match footer {
                     Ok((footer, sort)) => {
-                        list_footer(&footer, infos.len() as u32, &mut listed);
-                        infos.push(PackInfo { id, size, sort });
+                        let raw = list_footer(&footer, infos.len() as u32, &mut listed);
+                        infos.push(PackInfo { id, size, sort, raw });
                     }
                     // Gone between listing and reading: as if never listed.
                     Err(e) if e.kind() == ErrorKind::NotFound => {}
@@ -128,7 +178,7 @@ impl Index {
 
     /// Adds a tier, on disk where that works.
     fn push_tier(&mut self, packs: Vec<PackInfo>, mut listed: Vec<Listed>, cache: Option<&Path>) {
-        sort_unique(&mut listed);
+        sort(&mut listed);
         let built =
             cache.and_then(|dir| Tier::build(dir, &packs, |put| listed.iter().try_for_each(put)).ok());
         self.tiers.push(built.unwrap_or_else(|| Tier::in_memory(packs, listed)));
@@ -147,52 +197,132 @@ impl Index {
 
     /// Remembers the packs of a finished backup, so that the next one need not read their footers.
     pub fn remember(cache: &Path, packs: Vec<PackInfo>, mut listed: Vec<Listed>) -> Result<()> {
-        sort_unique(&mut listed);
+        sort(&mut listed);
         Tier::build(cache, &packs, |put| listed.iter().try_for_each(put)).map(|_| ())
     }
 
     /// Where a chunk lies: the copy with the shortest history.
     pub fn find(&self, id: &ChunkId) -> Result<Option<Found>> {
-        self.find_in(id, self.tiers.len())
+        self.find_in(id, 0..self.tiers.len())
+    }
+
+    fn trusted(&self) -> usize {
+        self.tiers.len() - self.untrusted
     }
 
     fn find_trusted(&self, id: &ChunkId) -> Result<Option<Found>> {
-        self.find_in(id, self.tiers.len() - self.untrusted)
+        self.find_in(id, 0..self.trusted())
     }
 
-    fn find_in(&self, id: &ChunkId, tiers: usize) -> Result<Option<Found>> {
+    fn find_in(&self, id: &ChunkId, tiers: Range<usize>) -> Result<Option<Found>> {
         let mut best: Option<Found> = None;
-        for (tier, part) in self.tiers[..tiers].iter().enumerate() {
-            if let Some(place) = part.get(id)?
-                && best.is_none_or(|b| place.depth < b.place.depth)
-            {
-                let pack = part.packs.get(place.pack as usize).copied();
-                let pack = pack.ok_or_else(|| Error::corrupt("the local index cache names no pack"))?;
-                best = Some(Found { place, pack, tier });
-                if place.depth == 0 {
-                    break;
+        let mut several = false;
+        for tier in tiers.clone() {
+            let Some((place, number)) = self.tiers[tier].get(id)? else { continue };
+            let found = self.found(tier, place, number)?;
+            if place.depth == 0 {
+                return Ok(Some(found));
+            }
+            several |= best.is_some();
+            if best.is_none_or(|b| place.depth < b.place.depth) {
+                best = Some(found);
+            }
+        }
+        let Some(only) = best else { return Ok(None) };
+        // What one copy was stored against may be gone while another is as good as ever.
+        if several || self.tiers[only.tier].copies(id)?.len() > 1 {
+            for (found, bases) in self.copies_in(id, tiers.clone())? {
+                if self.is_grounded(&bases, found.place.depth, &tiers, &mut STEPS_MAX.clone())? {
+                    return Ok(Some(found));
                 }
             }
         }
-        Ok(best)
+        Ok(Some(only))
     }
 
-    /// Every copy the tiers know, the one with the shortest history first.
-    pub fn copies(&self, id: &ChunkId) -> Result<Vec<Found>> {
-        let mut copies = Vec::new();
-        for (tier, part) in self.tiers.iter().enumerate() {
-            if let Some(place) = part.get(id)?
-                && let Some(pack) = part.packs.get(place.pack as usize)
-            {
-                copies.push(Found { place, pack: *pack, tier });
+    fn found(&self, tier: usize, place: Place, number: u32) -> Result<Found> {
+        let pack = self.tiers[tier].packs.get(place.pack as usize).copied();
+        let pack = pack.ok_or_else(|| Error::corrupt("the local index cache names no pack"))?;
+        Ok(Found { place, pack, tier, number })
+    }
+
+    /// Whether each base has a copy with a shorter history than `depth`, grounded in the same way. Depths that fall
+    /// from step to step cannot go in circles and end at whole copies. `steps` bounds what a hostile repository costs.
+    fn is_grounded(
+        &self,
+        bases: &[ChunkId],
+        depth: u8,
+        tiers: &Range<usize>,
+        steps: &mut u32,
+    ) -> Result<bool> {
+        for base in bases {
+            let mut grounded = false;
+            for (found, below) in self.copies_in(base, tiers.clone())? {
+                *steps = steps.saturating_sub(1);
+                if found.place.depth < depth
+                    && *steps > 0
+                    && self.is_grounded(&below, found.place.depth, tiers, steps)?
+                {
+                    grounded = true;
+                    break;
+                }
+            }
+            if !grounded {
+                return Ok(false);
             }
         }
-        copies.sort_by_key(|found| found.place.depth);
+        Ok(true)
+    }
+
+    /// A whole copy in a trusted pack: nearly every lookup ends here.
+    pub fn find_whole(&self, id: &ChunkId) -> Result<Option<Found>> {
+        for tier in 0..self.trusted() {
+            if let Some((place, number)) = self.tiers[tier].get(id)?
+                && place.depth == 0
+            {
+                return self.found(tier, place, number).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// As `is_grounded`, by way of copies that stay.
+    pub fn stays_grounded(&self, found: &Found, bases: &[ChunkId]) -> Result<bool> {
+        let staying = 0..self.tiers.len() - self.doomed;
+        self.is_grounded(bases, found.place.depth, &staying, &mut STEPS_MAX.clone())
+    }
+
+    /// Copies with their bases, the one with the shortest history first.
+    fn copies_in(&self, id: &ChunkId, tiers: Range<usize>) -> Result<Vec<(Found, Vec<ChunkId>)>> {
+        let mut copies = Vec::new();
+        for tier in tiers {
+            for Copy { place, number, bases } in self.tiers[tier].copies(id)? {
+                copies.push((self.found(tier, place, number)?, bases));
+            }
+        }
+        copies.sort_by_key(|(found, _)| found.place.depth);
+        Ok(copies)
+    }
+
+    /// Every copy, the one with the shortest history first.
+    pub fn copies(&self, id: &ChunkId) -> Result<Vec<Found>> {
+        Ok(self.copies_in(id, 0..self.tiers.len())?.into_iter().map(|(found, _)| found).collect())
+    }
+
+    /// The copies that stay when the doomed packs go, with their bases: trusted ones first, among those the ones with
+    /// the shortest history.
+    pub fn staying(&self, id: &ChunkId) -> Result<Vec<(Found, Vec<ChunkId>)>> {
+        let mut copies = self.copies_in(id, 0..self.trusted())?;
+        copies.extend(self.copies_in(id, self.trusted()..self.tiers.len() - self.doomed)?);
         Ok(copies)
     }
 
     pub fn bases(&self, id: &ChunkId, found: &Found) -> Result<Vec<ChunkId>> {
-        if found.place.depth == 0 { Ok(Vec::new()) } else { self.tiers[found.tier].bases(id) }
+        if found.place.depth == 0 {
+            return Ok(Vec::new());
+        }
+        let copies = self.tiers[found.tier].copies(id)?;
+        Ok(copies.into_iter().find(|c| c.number == found.number).map(|c| c.bases).unwrap_or_default())
     }
 
     /// Whether the chunk is there and everything needed to decode it, too.
@@ -227,13 +357,34 @@ impl Index {
         Ok(Some(depth))
     }
 
+    /// Packs that stay when the doomed ones go.
+    pub fn staying_packs(&self) -> impl Iterator<Item = &PackInfo> {
+        self.tiers[..self.tiers.len() - self.doomed].iter().flat_map(|t| &t.packs)
+    }
+
     pub fn packs(&self) -> impl Iterator<Item = &PackInfo> {
         self.tiers.iter().flat_map(|t| &t.packs)
     }
 
+    /// Copies listed in each tier.
+    pub fn tier_lens(&self) -> Vec<u64> {
+        self.tiers.iter().map(Tier::count).collect()
+    }
+
+    /// Every copy that stays, with its slot and pack.
+    pub fn for_each_staying(&self, each: &mut EachCopy<'_>) -> Result<()> {
+        for (at, tier) in self.tiers[..self.tiers.len() - self.doomed].iter().enumerate() {
+            tier.for_each(&mut |number, listed| match tier.packs.get(listed.place.pack as usize) {
+                Some(pack) => each((at, number), &listed.place, pack),
+                None => Err(Error::corrupt("the index names no pack")),
+            })?;
+        }
+        Ok(())
+    }
+
     /// Chunks listed, copies counted.
-    pub fn len(&self) -> Result<u64> {
-        self.tiers.iter().try_fold(0, |n, t| Ok(n + t.count()?))
+    pub fn len(&self) -> u64 {
+        self.tiers.iter().map(Tier::count).sum()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -243,38 +394,13 @@ impl Index {
     /// Every chunk of every tier; a chunk stored twice may come twice.
     pub fn for_each(&self, each: &mut dyn FnMut(&Listed, &PackInfo) -> Result<()>) -> Result<()> {
         for tier in &self.tiers {
-            tier.for_each(&mut |listed| match tier.packs.get(listed.place.pack as usize) {
+            tier.for_each(&mut |_, listed| match tier.packs.get(listed.place.pack as usize) {
                 Some(pack) => each(&listed, pack),
                 None => Err(Error::corrupt("the local index cache names no pack")),
             })?;
         }
         Ok(())
     }
-}
-
-/// Names of packs that are about to be deleted.
-fn condemned(backend: &dyn Backend, keyring: &Keyring) -> Result<HashSet<PackId>> {
-    let mut packs = HashSet::new();
-    for stat in backend.list(Folder::Condemned)? {
-        match read_condemned(backend, keyring, &stat.name) {
-            Ok(list) => packs.extend(list),
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(packs)
-}
-
-/// The packs one condemned list names.
-pub fn read_condemned(backend: &dyn Backend, keyring: &Keyring, name: &FileName) -> Result<Vec<PackId>> {
-    let bytes = backend.read(name, limit::SEGMENT_BYTES_MAX)?;
-    decode_header(&bytes, name, Some(keyring.repository()))?;
-    let plain = keyring.unseal(FrameKind::Condemned, &bytes[HEADER_LEN..]).map_err(|e| e.context(name))?;
-    let mut r = Reader::new(&plain, "a condemned list");
-    let count = r.count(crate::id::NAME_LEN)?;
-    let packs = (0..count).map(|_| r.name()).collect::<Result<Vec<PackId>>>()?;
-    r.end()?;
-    Ok(packs)
 }
 
 fn is_days_old(path: &Path) -> bool {
@@ -310,37 +436,6 @@ fn open_tiers(dir: &Path, listed: &mut HashMap<PackId, u64>) -> Vec<Tier> {
     tiers
 }
 
-/// A pack's footer and sort, read from its end.
-pub fn read_footer(
-    backend: &dyn Backend,
-    keyring: &Keyring,
-    id: PackId,
-    size: u64,
-) -> Result<(Footer, ChunkSort)> {
-    let name = FileName::Pack(id);
-    if size < (HEADER_LEN + TRAILER_LEN) as u64 || size > limit::PACK_BYTES_MAX {
-        return Err(Error::corrupt(format!("{name} has an impossible size of {size} bytes")));
-    }
-    let header = backend.read_range(&name, 0, HEADER_LEN + FRAME_HEADER_LEN)?;
-    decode_header(&header, &name, Some(keyring.repository()))?;
-    let (first, _) = decode_frame_header(&header[HEADER_LEN..]).map_err(|e| e.context(name))?;
-    let sort = match first {
-        FrameKind::Data => ChunkSort::Content,
-        FrameKind::Meta => ChunkSort::Manifest,
-        _ => return Err(Error::corrupt(format!("{name} does not begin with a frame of chunks"))),
-    };
-    let trailer = backend.read_range(&name, size - TRAILER_LEN as u64, TRAILER_LEN)?;
-    let trailer = Trailer::decode(&trailer, size).map_err(|e| e.context(name))?;
-    let len = (size - TRAILER_LEN as u64 - trailer.footer_offset) as usize;
-    let mut frame = backend.read_range(&name, trailer.footer_offset, len)?;
-    let plain = keyring.unseal_in_place(FrameKind::Footer, &mut frame).map_err(|e| e.context(name))?;
-    let footer = Footer::decode(&frame[plain]).map_err(|e| e.context(name))?;
-    if footer.end() != trailer.footer_offset {
-        return Err(Error::corrupt(format!("{name}: the footer does not fit the pack")));
-    }
-    Ok((footer, sort))
-}
-
 /// Merges sorted tiers into one file, streaming.
 fn merge_tiers(dir: &Path, tiers: &[Tier]) -> Result<Tier> {
     let packs: Vec<PackInfo> = tiers.iter().flat_map(|t| t.packs.iter().copied()).collect();
@@ -356,7 +451,7 @@ fn merge_tiers(dir: &Path, tiers: &[Tier]) -> Result<Tier> {
         for (tier, first) in tiers.iter().zip(first) {
             let (send, receive) = crossbeam_channel::bounded::<Result<Listed>>(4096);
             scope.spawn(move || {
-                let sent = tier.for_each(&mut |mut listed| {
+                let sent = tier.for_each(&mut |_, mut listed| {
                     listed.place.pack += first;
                     send.send(Ok(listed)).map_err(|_| Error::corrupt("merge abandoned"))
                 });
@@ -374,15 +469,12 @@ fn merge_tiers(dir: &Path, tiers: &[Tier]) -> Result<Tier> {
                     .enumerate()
                     .filter_map(|(i, (head, _))| head.as_ref().map(|l| (l.id, l.place.depth, i)))
                     .min();
-                let Some((id, _, best)) = next else { return Ok(()) };
-                if let Some(listed) = &heads[best].0 {
+                let Some((_, _, best)) = next else { return Ok(()) };
+                let (head, receive) = &mut heads[best];
+                if let Some(listed) = head {
                     put(listed)?;
                 }
-                for (head, receive) in &mut heads {
-                    if head.as_ref().is_some_and(|l| l.id == id) {
-                        *head = receive.recv().ok().transpose()?;
-                    }
-                }
+                *head = receive.recv().ok().transpose()?;
             }
         })
     })

@@ -1,6 +1,6 @@
 //! Passwords of a repository: create, open, add, remove, replace. All slots are one write-once record.
 
-use super::random;
+use super::{random, removal};
 use crate::backend::{Backend, write_new};
 use crate::clock::Timestamp;
 use crate::crypto::hash;
@@ -138,7 +138,7 @@ pub fn change_slots(
             Ok(()) => {
                 for stat in backend.list(Folder::Keys)? {
                     if matches!(stat.name, FileName::Keys(n) if n <= number) {
-                        backend.remove(&stat.name)?;
+                        removal::superseded_keys(backend, &stat.name)?;
                     }
                 }
                 return Ok(slots);

@@ -1,13 +1,16 @@
 //! A repository: create, open, and hand out what reads and writes it.
 
 pub mod place;
+pub mod condemned;
 pub mod random;
 pub mod tier;
 pub mod distrust;
+pub mod footer;
 pub mod index;
 pub mod reader;
 pub mod encode;
 pub mod packer;
+pub mod sessions;
 pub mod writer;
 pub mod removal;
 pub mod keys;

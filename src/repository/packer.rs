@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::FrameKind;
 use crate::format::pack::{Footer, FrameEntry, TRAILER_LEN, Trailer};
 use crate::format::{FileName, HEADER_LEN, encode_header};
+use crate::id::{NAME_LEN, Name, PackId};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -47,7 +48,13 @@ struct FinishedPack {
 }
 
 impl Packer {
-    pub fn start(backend: Arc<dyn Backend>, keyring: Arc<Keyring>, pack_bytes: u64) -> Self {
+    /// `session` is who the packs are for: a collector leaves packs of open sessions alone.
+    pub fn start(
+        backend: Arc<dyn Backend>,
+        keyring: Arc<Keyring>,
+        pack_bytes: u64,
+        session: Option<Name>,
+    ) -> Self {
         let (frames, incoming) = bounded::<SealedFrame>(QUEUE);
         // One finished pack may wait while another is synced; more would only pile up dirty pages.
         let (finished, to_publish) = bounded::<FinishedPack>(1);
@@ -55,7 +62,7 @@ impl Packer {
             let mut open: [Option<OpenPack>; 2] = [None, None];
             for frame in incoming {
                 let slot = &mut open[usize::from(frame.sort == ChunkSort::Manifest)];
-                append(backend.as_ref(), &keyring, slot, frame)?;
+                append(backend.as_ref(), &keyring, session, slot, frame)?;
                 if slot.as_ref().is_some_and(|p| p.len >= pack_bytes)
                     && let Some(pack) = slot.take()
                 {
@@ -106,14 +113,30 @@ fn send(finished: &Sender<FinishedPack>, pack: FinishedPack) -> Result<()> {
     finished.send(pack).map_err(|_| Error::new(ErrorKind::Io, "the pack publisher has stopped"))
 }
 
+/// A name for a new pack: random, its last half that of the session it is written for. Never reused: sessions' names
+/// are random, too.
+fn fresh_name(session: Option<Name>) -> Result<Name> {
+    let mut name = super::random::name()?;
+    if let Some(session) = session {
+        name.0[NAME_LEN / 2..].copy_from_slice(&session.0[NAME_LEN / 2..]);
+    }
+    Ok(name)
+}
+
+/// Whether a pack may have been written by this session: a hint for economy, never for safety.
+pub fn may_be_of(pack: &PackId, session: &Name) -> bool {
+    pack.0[NAME_LEN / 2..] == session.0[NAME_LEN / 2..]
+}
+
 fn append(
     backend: &dyn Backend,
     keyring: &Keyring,
+    session: Option<Name>,
     slot: &mut Option<OpenPack>,
     frame: SealedFrame,
 ) -> Result<()> {
     if slot.is_none() {
-        let name = FileName::Pack(super::random::name()?);
+        let name = FileName::Pack(fresh_name(session)?);
         let mut pack = OpenPack {
             name,
             sort: frame.sort,
@@ -150,7 +173,7 @@ impl OpenPack {
         let file_len = self.len + TRAILER_LEN as u64;
         let trailer = Trailer { footer_offset, file_len, hash: self.hash.finish() };
         self.file.append(&trailer.encode())?;
-        let info = PackInfo { id: self.name.header_name(), size: file_len, sort: self.sort };
+        let info = PackInfo { id: self.name.header_name(), size: file_len, sort: self.sort, raw: 0 };
         Ok(FinishedPack { info, footer: self.footer, file: self.file })
     }
 }
@@ -159,9 +182,9 @@ fn publish(finished: &Receiver<FinishedPack>) -> Result<Packed> {
     let mut packed = Packed::default();
     for pack in finished {
         pack.file.publish()?;
-        list_footer(&pack.footer, packed.packs.len() as u32, &mut packed.listed);
+        let raw = list_footer(&pack.footer, packed.packs.len() as u32, &mut packed.listed);
         packed.bytes += pack.info.size;
-        packed.packs.push(pack.info);
+        packed.packs.push(PackInfo { raw, ..pack.info });
     }
     Ok(packed)
 }

@@ -63,6 +63,8 @@ pub struct PackInfo {
     pub size: u64,
     /// Data and metadata never share a pack.
     pub sort: ChunkSort,
+    /// Plain bytes of all its chunks.
+    pub raw: u64,
 }
 
 /// One chunk with the bases it needs; the raw material of tiers.
@@ -74,8 +76,9 @@ pub struct Listed {
     pub bases: Vec<ChunkId>,
 }
 
-/// Everything a footer says about its chunks, as entries of pack number `pack`.
-pub fn list_footer(footer: &Footer, pack: u32, out: &mut Vec<Listed>) {
+/// Everything a footer says about its chunks, as entries of pack number `pack`. Returns their plain bytes.
+pub fn list_footer(footer: &Footer, pack: u32, out: &mut Vec<Listed>) -> u64 {
+    let mut raw = 0;
     for frame in &footer.frames {
         for (b, body) in frame.table.bodies.iter().enumerate() {
             let bases = match &body.coding {
@@ -94,16 +97,19 @@ pub fn list_footer(footer: &Footer, pack: u32, out: &mut Vec<Listed>) {
                     version: chunk.version,
                     depth: body.depth(),
                 };
+                raw += u64::from(chunk.len);
                 out.push(Listed { id: chunk.id, place, bases: bases.to_vec() });
             }
         }
     }
+    raw
 }
 
-/// Sorts by id and keeps one copy of each chunk: the one with the shortest history.
-pub fn sort_unique(listed: &mut Vec<Listed>) {
-    listed.sort_unstable_by_key(|l| (l.id, l.place.depth));
-    listed.dedup_by_key(|l| l.id);
+/// Sorts by id, copies of one chunk by the length of their history, then by place.
+pub fn sort(listed: &mut [Listed]) {
+    listed.sort_unstable_by_key(|l| {
+        (l.id, l.place.depth, l.place.pack, l.place.offset, l.place.body, l.place.slot)
+    });
 }
 
 /// Base ids one after another, as the cache stores them.

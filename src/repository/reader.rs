@@ -12,7 +12,8 @@ use crate::id::{ChunkId, PackId};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::{Deref, Range};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 /// Plain bytes kept at hand by default, in bytes.
 pub const CACHE_BYTES: usize = 40 << 20;
@@ -145,6 +146,12 @@ struct Budget {
     bytes: u64,
 }
 
+impl Budget {
+    fn whole() -> Self {
+        Budget { depth: limit::DEPTH_MAX, bytes: limit::CLOSURE_BYTES_MAX }
+    }
+}
+
 type FrameKey = (PackId, u32);
 
 #[derive(Default)]
@@ -168,13 +175,25 @@ pub struct Reader {
     backend: Arc<dyn Backend>,
     keyring: Arc<Keyring>,
     index: Arc<Index>,
+    /// Looked up once a collector has taken away a pack that `index` names: what is needed lies elsewhere now.
+    newer: RwLock<Option<Arc<Index>>>,
+    /// Set when a pack was not there.
+    vanished: AtomicBool,
     cache: Mutex<Cache>,
     cache_bytes: usize,
 }
 
 impl Reader {
     pub fn new(backend: Arc<dyn Backend>, keyring: Arc<Keyring>, index: Arc<Index>) -> Self {
-        Reader { backend, keyring, index, cache: Mutex::default(), cache_bytes: CACHE_BYTES }
+        Reader {
+            backend,
+            keyring,
+            index,
+            newer: RwLock::default(),
+            vanished: AtomicBool::new(false),
+            cache: Mutex::default(),
+            cache_bytes: CACHE_BYTES,
+        }
     }
 
     /// With another bound on the plain bytes kept, in bytes.
@@ -198,19 +217,39 @@ impl Reader {
 
     /// A chunk's plain bytes, checked against its name.
     pub fn get(&self, sort: ChunkSort, id: &ChunkId) -> Result<Chunk> {
-        let mut budget = Budget { depth: limit::DEPTH_MAX, bytes: limit::CLOSURE_BYTES_MAX };
-        self.fetch(sort, id, &mut budget)
+        let first = match self.fetch(sort, id, &mut Budget::whole()) {
+            Err(e) if e.kind() == ErrorKind::Corrupt && self.look_again()? => e,
+            result => return result,
+        };
+        // The first reason says more than what a second look at a damaged repository would.
+        self.fetch(sort, id, &mut Budget::whole()).map_err(|_| first)
+    }
+
+    /// Loads the index anew if a pack was not where it should be; whether that was done.
+    fn look_again(&self) -> Result<bool> {
+        let mut newer = self.newer.write().unwrap_or_else(PoisonError::into_inner);
+        if !self.vanished.swap(false, Ordering::Relaxed) {
+            return Ok(false);
+        }
+        *newer = Some(Arc::new(Index::load(self.backend.as_ref(), &self.keyring, None)?));
+        Ok(true)
+    }
+
+    fn newest(&self) -> Arc<Index> {
+        let newer = self.newer.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(newer.as_ref().unwrap_or(&self.index))
     }
 
     fn fetch(&self, sort: ChunkSort, id: &ChunkId, budget: &mut Budget) -> Result<Chunk> {
+        let index = self.newest();
         let missing = || Error::corrupt(format!("chunk {id} is not in the repository"));
-        let found = self.index.find(id)?.ok_or_else(missing)?;
+        let found = index.find(id)?.ok_or_else(missing)?;
         let first = match self.read_named(sort, id, &found, budget) {
             Err(e) if e.kind() == ErrorKind::Corrupt => e,
             other => return other,
         };
         // Writers that ran side by side may have stored it twice; any good copy will do.
-        for other in self.index.copies(id)? {
+        for other in index.copies(id)? {
             if (other.pack.id, other.place) != (found.pack.id, found.place)
                 && let Ok(chunk) = self.read_named(sort, id, &other, budget)
             {
@@ -222,7 +261,10 @@ impl Reader {
 
     fn read_named(&self, sort: ChunkSort, id: &ChunkId, found: &Found, budget: &mut Budget) -> Result<Chunk> {
         let chunk = self.read_at(sort, found, budget).map_err(|e| match e.kind() {
-            ErrorKind::NotFound => Error::corrupt(format!("pack {} is missing", found.pack.id)),
+            ErrorKind::NotFound => {
+                self.vanished.store(true, Ordering::Relaxed);
+                Error::corrupt(format!("pack {} is missing", found.pack.id))
+            }
             _ => e.context(format!("chunk {id} in pack {}", found.pack.id)),
         })?;
         if self.keyring.chunk_id(sort, &chunk) != *id {
@@ -263,7 +305,9 @@ impl Reader {
         budget.depth = deeper.ok_or_else(|| Error::corrupt("a history nested too deeply"))?;
         let mut history = Vec::with_capacity((len as usize).min(limit::PREFIX_BYTES_MAX));
         for base in bases {
-            let chunk = self.fetch(sort, base, budget)?;
+            let fetched = self.fetch(sort, base, budget);
+            // Another copy may be tried after a failure: it must not find the depth used up.
+            let chunk = fetched.inspect_err(|_| budget.depth += 1)?;
             if history.len() + chunk.len() > len as usize {
                 return Err(Error::corrupt("a history longer than stated"));
             }

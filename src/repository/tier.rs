@@ -13,9 +13,11 @@ use redb::{
 use std::path::{Path, PathBuf};
 
 type IdKey = &'static [u8; CHUNK_ID_LEN];
-const CHUNKS: TableDefinition<IdKey, &[u8; PLACE_LEN]> = TableDefinition::new("chunks-1");
-const BASES: TableDefinition<IdKey, &[u8]> = TableDefinition::new("bases-1");
-const PACKS: TableDefinition<u32, &[u8]> = TableDefinition::new("packs-1");
+/// By id: the number of its first copy (u32), then for each copy its place, the number of its bases (u16), and those.
+const CHUNKS: TableDefinition<IdKey, &[u8]> = TableDefinition::new("chunks-3");
+/// One entry: copies in the tier.
+const COUNT: TableDefinition<(), u64> = TableDefinition::new("count-1");
+const PACKS: TableDefinition<u32, &[u8]> = TableDefinition::new("packs-2");
 /// redb's own page cache, per tier: the kernel's is enough.
 const PAGE_CACHE_BYTES: usize = 4 << 20;
 
@@ -32,20 +34,29 @@ enum Chunks {
 
 struct Disk {
     path: PathBuf,
-    chunks: ReadOnlyTable<IdKey, &'static [u8; PLACE_LEN]>,
-    bases: ReadOnlyTable<IdKey, &'static [u8]>,
+    chunks: ReadOnlyTable<IdKey, &'static [u8]>,
+    count: u64,
     _db: ReadOnlyDatabase,
+}
+
+/// One copy of a chunk: where it lies, its number in the tier, what it is stored against.
+#[derive(Clone, Debug)]
+pub struct Copy {
+    pub place: Place,
+    pub number: u32,
+    pub bases: Vec<ChunkId>,
 }
 
 fn broken(e: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Corrupt, format!("the local index cache: {e}"))
 }
 
-fn encode_pack(pack: &PackInfo) -> [u8; 25] {
-    let mut out = [0; 25];
+fn encode_pack(pack: &PackInfo) -> [u8; 33] {
+    let mut out = [0; 33];
     out[..16].copy_from_slice(&pack.id.0);
     out[16..24].copy_from_slice(&pack.size.to_le_bytes());
     out[24] = u8::from(pack.sort == ChunkSort::Manifest);
+    out[25..].copy_from_slice(&pack.raw.to_le_bytes());
     out
 }
 
@@ -53,11 +64,43 @@ fn decode_pack(bytes: &[u8]) -> Option<PackInfo> {
     let id = Name::from_slice(bytes.get(..16)?)?;
     let size = u64::from_le_bytes(bytes.get(16..24)?.try_into().ok()?);
     let sort = if *bytes.get(24)? == 1 { ChunkSort::Manifest } else { ChunkSort::Content };
-    Some(PackInfo { id, size, sort })
+    let raw = u64::from_le_bytes(bytes.get(25..33)?.try_into().ok()?);
+    Some(PackInfo { id, size, sort, raw })
+}
+
+/// Adds one copy to a value.
+fn put_copy(value: &mut Vec<u8>, listed: &Listed) -> Result<()> {
+    let bases = u16::try_from(listed.bases.len()).map_err(|_| broken("too many bases"))?;
+    value.extend_from_slice(&listed.place.encode());
+    value.extend_from_slice(&bases.to_le_bytes());
+    value.extend_from_slice(&encode_bases(&listed.bases));
+    Ok(())
+}
+
+/// Place and number of the first copy.
+fn first_copy(value: &[u8]) -> Option<(Place, u32)> {
+    let (number, rest) = value.split_first_chunk::<4>()?;
+    Some((Place::decode(rest.first_chunk::<PLACE_LEN>()?), u32::from_le_bytes(*number)))
+}
+
+fn all_copies(value: &[u8]) -> Option<Vec<Copy>> {
+    let (number, mut rest) = value.split_first_chunk::<4>()?;
+    let mut number = u32::from_le_bytes(*number);
+    let mut copies = Vec::with_capacity(1);
+    while !rest.is_empty() {
+        let (place, after) = rest.split_first_chunk::<PLACE_LEN>()?;
+        let (count, after) = after.split_first_chunk::<2>()?;
+        let (bases, after) =
+            after.split_at_checked(usize::from(u16::from_le_bytes(*count)) * CHUNK_ID_LEN)?;
+        copies.push(Copy { place: Place::decode(place), number, bases: decode_bases(bases) });
+        number = number.checked_add(1)?;
+        rest = after;
+    }
+    Some(copies)
 }
 
 impl Tier {
-    /// `listed` sorted by id, each id once.
+    /// `listed` sorted by id, copies of a chunk by depth.
     pub fn in_memory(packs: Vec<PackInfo>, listed: Vec<Listed>) -> Self {
         Tier { packs, chunks: Chunks::Memory(listed) }
     }
@@ -69,54 +112,65 @@ impl Tier {
         }
     }
 
-    pub fn get(&self, id: &ChunkId) -> Result<Option<Place>> {
+    /// The copy with the shortest history as it was written, and its number. All copies of all chunks of a tier are
+    /// numbered from 0, in order of id.
+    pub fn get(&self, id: &ChunkId) -> Result<Option<(Place, u32)>> {
         match &self.chunks {
             Chunks::Memory(listed) => {
-                let found = listed.binary_search_by(|l| l.id.cmp(id)).ok();
-                Ok(found.map(|i| listed[i].place))
+                let first = listed.partition_point(|l| l.id < *id);
+                Ok(listed.get(first).filter(|l| l.id == *id).map(|l| (l.place, first as u32)))
             }
             Chunks::Disk(disk) => {
                 let found = disk.chunks.get(&id.0).map_err(broken)?;
-                Ok(found.map(|guard| Place::decode(guard.value())))
+                Ok(found.and_then(|guard| first_copy(guard.value())))
             }
         }
     }
 
-    /// The bases of a chunk that needs a history.
-    pub fn bases(&self, id: &ChunkId) -> Result<Vec<ChunkId>> {
+    /// Every copy, the one with the shortest history first.
+    pub fn copies(&self, id: &ChunkId) -> Result<Vec<Copy>> {
         match &self.chunks {
             Chunks::Memory(listed) => {
-                let found = listed.binary_search_by(|l| l.id.cmp(id)).ok();
-                Ok(found.map(|i| listed[i].bases.clone()).unwrap_or_default())
+                let first = listed.partition_point(|l| l.id < *id);
+                let copies = listed[first..].iter().take_while(|l| l.id == *id).enumerate();
+                let copy = |(i, l): (usize, &Listed)| Copy {
+                    place: l.place,
+                    number: (first + i) as u32,
+                    bases: l.bases.clone(),
+                };
+                Ok(copies.map(copy).collect())
             }
-            Chunks::Disk(disk) => {
-                let found = disk.bases.get(&id.0).map_err(broken)?;
-                Ok(found.map(|guard| decode_bases(guard.value())).unwrap_or_default())
-            }
+            Chunks::Disk(disk) => match disk.chunks.get(&id.0).map_err(broken)? {
+                None => Ok(Vec::new()),
+                Some(guard) => all_copies(guard.value()).ok_or_else(|| broken("a damaged place")),
+            },
         }
     }
 
-    /// Every chunk in order of id.
-    pub fn for_each(&self, each: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()> {
+    /// Every copy in order of its number.
+    pub fn for_each(&self, each: &mut dyn FnMut(u32, Listed) -> Result<()>) -> Result<()> {
         match &self.chunks {
-            Chunks::Memory(listed) => listed.iter().try_for_each(|l| each(l.clone())),
+            Chunks::Memory(listed) => {
+                listed.iter().enumerate().try_for_each(|(i, l)| each(i as u32, l.clone()))
+            }
             Chunks::Disk(disk) => {
                 for item in disk.chunks.iter().map_err(broken)? {
                     let (key, value) = item.map_err(broken)?;
-                    let (id, place) = (ChunkId(*key.value()), Place::decode(value.value()));
-                    let bases = if place.depth > 0 { self.bases(&id)? } else { Vec::new() };
-                    each(Listed { id, place, bases })?;
+                    let id = ChunkId(*key.value());
+                    for copy in all_copies(value.value()).ok_or_else(|| broken("a damaged place"))? {
+                        each(copy.number, Listed { id, place: copy.place, bases: copy.bases })?;
+                    }
                 }
                 Ok(())
             }
         }
     }
 
-    /// Chunks listed.
-    pub fn count(&self) -> Result<u64> {
+    /// Copies listed.
+    pub fn count(&self) -> u64 {
         match &self.chunks {
-            Chunks::Memory(listed) => Ok(listed.len() as u64),
-            Chunks::Disk(disk) => redb::ReadableTableMetadata::len(&disk.chunks).map_err(broken),
+            Chunks::Memory(listed) => listed.len() as u64,
+            Chunks::Disk(disk) => disk.count,
         }
     }
 
@@ -130,12 +184,14 @@ impl Tier {
             packs.push(pack.ok_or_else(|| broken("a damaged pack table"))?);
         }
         let chunks = read.open_table(CHUNKS).map_err(broken)?;
-        let bases = read.open_table(BASES).map_err(broken)?;
-        let disk = Disk { path: path.to_path_buf(), chunks, bases, _db: db };
+        let count = read.open_table(COUNT).map_err(broken)?.get(()).map_err(broken)?;
+        let count = count.ok_or_else(|| broken("no count"))?.value();
+        let disk = Disk { path: path.to_path_buf(), chunks, count, _db: db };
         Ok(Tier { packs, chunks: Chunks::Disk(Box::new(disk)) })
     }
 
-    /// Writes a tier file under a random name in `dir` and opens it. `fill` gives the chunks in order of id.
+    /// Writes a tier file under a random name in `dir` and opens it. `fill` gives the chunks in order of id,
+    /// copies of one by depth.
     pub fn build(
         dir: &Path,
         packs: &[PackInfo],
@@ -168,20 +224,28 @@ fn build_at(
         for (number, pack) in packs.iter().enumerate() {
             table.insert(number as u32, encode_pack(pack).as_slice()).map_err(broken)?;
         }
-        let mut with_bases: Vec<(ChunkId, Vec<u8>)> = Vec::new();
         let mut chunks = write.open_table(CHUNKS).map_err(broken)?;
         let mut cursor = chunks.upper_bound_mut(std::ops::Bound::<IdKey>::Unbounded).map_err(broken)?;
+        let mut number = 0u32;
+        // Copies of one chunk follow one another and become one value.
+        let mut open: Option<ChunkId> = None;
+        let mut value = Vec::new();
         fill(&mut |listed| {
-            if !listed.bases.is_empty() {
-                with_bases.push((listed.id, encode_bases(&listed.bases)));
+            if open != Some(listed.id) {
+                if let Some(id) = open.replace(listed.id) {
+                    cursor.insert_before(&id.0, value.as_slice()).map_err(broken)?;
+                }
+                value.clear();
+                value.extend_from_slice(&number.to_le_bytes());
             }
-            cursor.insert_before(&listed.id.0, &listed.place.encode()).map_err(broken)
+            number = number.checked_add(1).ok_or_else(|| broken("too many chunks for one tier"))?;
+            put_copy(&mut value, listed)
         })?;
-        drop(cursor);
-        let mut bases = write.open_table(BASES).map_err(broken)?;
-        for (id, list) in &with_bases {
-            bases.insert(&id.0, list.as_slice()).map_err(broken)?;
+        if let Some(id) = open {
+            cursor.insert_before(&id.0, value.as_slice()).map_err(broken)?;
         }
+        drop(cursor);
+        write.open_table(COUNT).map_err(broken)?.insert((), u64::from(number)).map_err(broken)?;
     }
     write.commit().map_err(broken)?;
     Ok(())

@@ -11,7 +11,7 @@ use crate::crypto::ChunkSort;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::frame::FrameKind;
 use crate::format::snapshot::{self, SessionInfo, Snapshot};
-use crate::format::{FileName, Folder, encode_header, limit};
+use crate::format::{FileName, encode_header, limit};
 use crate::id::{ChunkId, ChunkSet, Name, SnapshotId};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -76,7 +76,8 @@ impl Writer {
         let salt = super::random::bytes::<16>()?;
         first.extend_from_slice(&keyring.seal(FrameKind::Session, &snapshot::encode(info), &salt)?);
         let file = repository.backend().open_session(session, &first)?;
-        evict_dead(repository, session, &info.host);
+        // Only tidying up: nothing here depends on it.
+        let _ = super::sessions::evict_dead(repository, &info.host);
         let index = match repository.load_index() {
             Ok(index) => Arc::new(index),
             Err(e) => {
@@ -86,7 +87,8 @@ impl Writer {
         };
         let backend = Arc::clone(repository.backend());
         let reader = Reader::new(Arc::clone(&backend), Arc::clone(keyring), index);
-        let packer = Packer::start(backend, Arc::clone(keyring), repository.config().pack_bytes);
+        let pack_bytes = repository.config().pack_bytes;
+        let packer = Packer::start(backend, Arc::clone(keyring), pack_bytes, Some(session));
         Ok(Writer {
             repository: Arc::clone(repository),
             session,
@@ -149,19 +151,20 @@ impl Writer {
         let sealed = keyring.seal(FrameKind::Snapshot, &body, &salt)?;
         let file = self.file.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let mut file = file.ok_or_else(|| Error::invalid("this session has ended"))?;
-        if let Err(e) = file.append(&sealed) {
-            // Nothing was committed; the half-written record must not lie about for others to wonder at.
-            let _ = file.abandon();
-            return Err(e);
-        }
-        file.commit().map_err(|e| match e.kind() {
+        let evicted = |e: Error| match e.kind() {
             ErrorKind::NotFound => Error::new(
                 ErrorKind::Locked,
                 "this backup's session was evicted while it ran, so nothing was committed; run it again \
                  (what was stored is reused)",
             ),
             _ => e,
-        })?;
+        };
+        if let Err(e) = file.append(&sealed) {
+            // Nothing was committed; the half-written record must not lie about for others to wonder at.
+            let _ = file.abandon();
+            return Err(evicted(e));
+        }
+        file.commit().map_err(evicted)?;
         if let Some(cache) = self.repository.cache_dir()
             && !packed.packs.is_empty()
         {
@@ -169,22 +172,6 @@ impl Writer {
             let _ = Index::remember(&cache, packed.packs, packed.listed);
         }
         Ok(self.session)
-    }
-}
-
-/// Moves sessions out of the way whose process on this machine is gone; a hint of the file system, and harmless if it
-/// is wrong: an evicted backup commits nothing and can run again.
-fn evict_dead(repository: &Repository, ours: Name, host: &str) {
-    let backend = repository.backend();
-    for stat in backend.list(Folder::Sessions).unwrap_or_default() {
-        let session = stat.name.header_name();
-        if session == ours || backend.session_alive(session) != Some(false) {
-            continue;
-        }
-        // Locks of other hosts cannot be seen on every network file system: only our own dead are ours to judge.
-        if super::snapshots::read_session(repository, &stat.name).is_ok_and(|info| info.host == host) {
-            let _ = backend.evict(session);
-        }
     }
 }
 

@@ -18,7 +18,7 @@ use snapkeep::format::{FileName, limit};
 use snapkeep::id::ChunkId;
 use snapkeep::manifest::build::Builder;
 use snapkeep::manifest::walk::Groups;
-use snapkeep::repository::index::read_footer;
+use snapkeep::repository::footer::read_footer;
 use snapkeep::repository::writer::{DeltaPolicy, Writer};
 use std::sync::Arc;
 

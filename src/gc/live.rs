@@ -1,0 +1,186 @@
+//! What is needed: every chunk that snapshots name, and every chunk those are stored against.
+
+use crate::crypto::ChunkSort;
+use crate::error::Result;
+use crate::format::entry::{Entry, Extent};
+use crate::format::extents::decode_list;
+use crate::id::{ChunkId, SnapshotId};
+use crate::manifest::walk::{Groups, read_group};
+use crate::progress::Progress;
+use crate::repository::Repository;
+use crate::repository::index::{Found, Index};
+use crate::repository::reader::Reader;
+use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Two bits for every copy of an index: whether it must stay, and whether what it names was marked. 25 MB for 100
+/// million copies.
+pub struct Live {
+    index: Arc<Index>,
+    stays: Bits,
+    /// Groups, roots and lists whose content was marked. Apart from `stays`: a group that another is stored against
+    /// stays, too, but names nothing by that.
+    walked: Bits,
+    /// Needed, but without a copy that can be decoded from the packs that stay.
+    lost: Mutex<BTreeMap<ChunkId, ChunkSort>>,
+}
+
+impl Live {
+    /// Marks what these snapshots need. Each manifest group is read once, however many snapshots share it.
+    pub fn mark(
+        repository: &Repository,
+        index: &Arc<Index>,
+        snapshots: &[(SnapshotId, ChunkId)],
+        progress: &Progress,
+    ) -> Result<Self> {
+        let lens = index.tier_lens();
+        let live = Live {
+            index: Arc::clone(index),
+            stays: Bits::new(&lens),
+            walked: Bits::new(&lens),
+            lost: Mutex::default(),
+        };
+        let reader = Reader::new(
+            Arc::clone(repository.backend()),
+            Arc::clone(repository.keyring()),
+            Arc::clone(index),
+        );
+        let mut groups = Vec::new();
+        for (_, root) in snapshots {
+            progress.keep_going()?;
+            live.roots(&reader, root, &mut groups)?;
+        }
+        // Versions of one group follow one another, so that each finds its base at hand.
+        groups.sort_by(|a, b| a.first.cmp(&b.first).then(a.id.cmp(&b.id)));
+        groups.par_iter().try_for_each(|item| {
+            progress.keep_going()?;
+            read_group(&reader, item)?.iter().try_for_each(|entry| live.entry(&reader, entry))
+        })?;
+        Ok(live)
+    }
+
+    /// A snapshot's roots, and those of its groups that no snapshot before named.
+    fn roots(
+        &self,
+        reader: &Reader,
+        root: &ChunkId,
+        groups: &mut Vec<crate::format::root::RootItem>,
+    ) -> Result<()> {
+        if !self.need(ChunkSort::Manifest, root)? {
+            return Ok(());
+        }
+        let found = Groups::load(reader, root)?;
+        for id in &found.roots {
+            self.need(ChunkSort::Manifest, id)?;
+        }
+        for item in found.items {
+            if let Some(stat) = &item.stat {
+                self.need(ChunkSort::Manifest, stat)?;
+            }
+            if self.need(ChunkSort::Manifest, &item.id)? {
+                groups.push(item);
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&self, reader: &Reader, entry: &Entry) -> Result<()> {
+        let chunks = |extents: &[Extent]| -> Result<()> {
+            for extent in extents {
+                if let Extent::Chunk { id, .. } = extent {
+                    self.need(ChunkSort::Content, id)?;
+                }
+            }
+            Ok(())
+        };
+        chunks(&entry.content.extents)?;
+        for list in &entry.content.lists {
+            if self.need(ChunkSort::Manifest, list)? {
+                chunks(&decode_list(&reader.get(ChunkSort::Manifest, list)?)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks a chunk and all it is stored against. True for the first caller, who marks what it names.
+    fn need(&self, sort: ChunkSort, id: &ChunkId) -> Result<bool> {
+        let Some((found, bases)) = self.choose(id, None)? else { return Ok(self.lose(sort, id)) };
+        let mut todo = vec![(found, bases)];
+        while let Some((found, bases)) = todo.pop() {
+            if !self.stays.set(found.slot()) {
+                continue;
+            }
+            for base in &bases {
+                // A grounded copy's bases have one; that is what grounded means.
+                match self.choose(base, Some(found.place.depth))? {
+                    Some(copy) => todo.push(copy),
+                    None => drop(self.lose(sort, base)),
+                }
+            }
+        }
+        Ok(self.walked.set(found.slot()))
+    }
+
+    /// The copy to keep: trusted before distrusted, a short history before a long one, and only one that leads by
+    /// ever shorter histories to whole copies that stay. Since they only get shorter, two copies that lean on each
+    /// other never count.
+    fn choose(&self, id: &ChunkId, below: Option<u8>) -> Result<Option<(Found, Vec<ChunkId>)>> {
+        if let Some(found) = self.index.find_whole(id)? {
+            return Ok(Some((found, Vec::new())));
+        }
+        for (found, bases) in self.index.staying(id)? {
+            let shorter = below.is_none_or(|depth| found.place.depth < depth);
+            if shorter && (bases.is_empty() || self.index.stays_grounded(&found, &bases)?) {
+                return Ok(Some((found, bases)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn lose(&self, sort: ChunkSort, id: &ChunkId) -> bool {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, sort).is_none()
+    }
+
+    /// Whether the copy at this place must stay.
+    pub fn has(&self, slot: (usize, u32)) -> bool {
+        self.stays.has(slot)
+    }
+
+    /// The copies of a chunk that must stay.
+    pub fn kept(&self, id: &ChunkId) -> Result<Vec<Found>> {
+        let copies = self.index.staying(id)?.into_iter().map(|(found, _)| found);
+        Ok(copies.filter(|found| self.has(found.slot())).collect())
+    }
+
+    /// Needed chunks without a copy among what stays.
+    pub fn lost(&self) -> Vec<(ChunkId, ChunkSort)> {
+        self.lost
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|(id, sort)| (*id, *sort))
+            .collect()
+    }
+}
+
+/// A bit for each copy of an index.
+struct Bits(Vec<Vec<AtomicU64>>);
+
+impl Bits {
+    fn new(lens: &[u64]) -> Self {
+        let words = |len: &u64| usize::try_from(len.div_ceil(64)).unwrap_or(usize::MAX);
+        Bits(lens.iter().map(|len| (0..words(len)).map(|_| AtomicU64::new(0)).collect()).collect())
+    }
+
+    /// False when it was set before.
+    fn set(&self, (tier, number): (usize, u32)) -> bool {
+        let bit = 1 << (number % 64);
+        self.0[tier][number as usize / 64].fetch_or(bit, Ordering::Relaxed) & bit == 0
+    }
+
+    fn has(&self, (tier, number): (usize, u32)) -> bool {
+        self.0[tier][number as usize / 64].load(Ordering::Relaxed) >> (number % 64) & 1 == 1
+    }
+}

@@ -1,0 +1,325 @@
+//! `run`: free what no snapshot needs, beside running backups, restores and other collectors, without locks or clocks.
+//!
+//! The order of steps is the protocol of `format-spec/8-sessions-and-removal.md`; every deletion waits for it. A run
+//! may be killed or suspended between any two steps: the next one goes on with the list it finds.
+
+mod finish;
+pub mod live;
+pub mod plan;
+mod repack;
+
+use crate::compress::Level;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{FileName, Folder};
+use crate::id::{ChunkId, PackId, SnapshotId};
+use crate::progress::{Problem, Progress, Report};
+use crate::repository::index::{Index, Sides};
+use crate::repository::reader::Reader;
+use crate::repository::{Repository, condemned, distrust, random, sessions, snapshots};
+use live::Live;
+use plan::{PackUse, Plan};
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A plan that somebody else overtook is made anew so often.
+const ATTEMPTS: u32 = 5;
+
+/// How much unused space may stay, so that little has to be rewritten.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MaxUnused {
+    /// Per cent of what the repository holds afterwards.
+    Percent(f64),
+    Bytes(u64),
+    Unlimited,
+}
+
+/// What a collection may do.
+#[derive(Clone, Debug)]
+pub struct PruneOptions {
+    pub max_unused: MaxUnused,
+    /// Most bytes of packs to rewrite.
+    pub max_repack: Option<u64>,
+    /// For chunks that have to be compressed anew.
+    pub level: Level,
+    /// This machine's name: sessions of its dead processes are evicted.
+    pub host: String,
+    /// How long to wait for backups that began before the packs were condemned.
+    pub wait: Duration,
+    /// Look and plan, change nothing.
+    pub dry_run: bool,
+}
+
+impl Default for PruneOptions {
+    fn default() -> Self {
+        PruneOptions {
+            max_unused: MaxUnused::Percent(5.0),
+            max_repack: None,
+            level: Level::AUTO,
+            host: crate::os::process::host_name(),
+            wait: Duration::from_secs(300),
+            dry_run: false,
+        }
+    }
+}
+
+/// What a collection did, or with `dry_run` would do.
+#[derive(Clone, Debug, Default)]
+pub struct PruneReport {
+    /// What was decided; of the last plan when there were several.
+    pub plan: Plan,
+    /// Packs of an earlier collection that were deleted first.
+    pub resumed: u64,
+    pub deleted_packs: u64,
+    pub deleted_bytes: u64,
+    /// Bytes of new packs: copies out of packs that went.
+    pub written_bytes: u64,
+    /// Chunks copied at the last moment because a backup had come to need them.
+    pub rescued: u64,
+    /// Packs condemned but not deleted yet, and the backups they wait for.
+    pub waiting_packs: u64,
+    pub waiting_bytes: u64,
+    pub waiting_for: Vec<String>,
+    /// Packs left alone because they cannot be read, with the reason.
+    pub unreadable: Vec<(PackId, String)>,
+    /// Stopped sessions' files that were cleared away.
+    pub cleared_sessions: u64,
+    /// The disk was full, so rewriting was put off.
+    pub short_of_space: bool,
+}
+
+/// One look at everything: which packs there are, and what all snapshots need.
+struct Look {
+    /// The highest condemned list.
+    highest: u32,
+    /// Packs are there that a list names: its collector has not finished.
+    unfinished: bool,
+    packs: BTreeMap<PackId, u64>,
+    index: Arc<Index>,
+    live: Live,
+}
+
+/// Collects.
+pub fn run(
+    repository: &Arc<Repository>,
+    options: &PruneOptions,
+    progress: &Progress,
+    report: &dyn Report,
+) -> Result<PruneReport> {
+    let mut done = PruneReport::default();
+    if !options.dry_run {
+        sessions::evict_dead(repository, &options.host)?;
+        let before = done.deleted_packs;
+        if !finish::lists(repository, options, progress, report, &mut done)? {
+            return Ok(done);
+        }
+        done.resumed = done.deleted_packs - before;
+        done.cleared_sessions = sessions::clear_evicted(repository)?;
+    }
+    for _ in 0..ATTEMPTS {
+        progress.keep_going()?;
+        let round = round(repository, options, progress, report, &mut done);
+        match round {
+            Ok(Round::Done) => return Ok(done),
+            Ok(Round::Again) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Err(Error::new(ErrorKind::Locked, "other collections keep overtaking this one; run it again later"))
+}
+
+enum Round {
+    Done,
+    Again,
+}
+
+/// One plan carried out.
+fn round(
+    repository: &Arc<Repository>,
+    options: &PruneOptions,
+    progress: &Progress,
+    report: &dyn Report,
+    done: &mut PruneReport,
+) -> Result<Round> {
+    let scratch = Scratch::new(repository);
+    let look = look(repository, &scratch, progress)?;
+    done.unreadable.clone_from(&look.index.unreadable);
+    // Never two lists at work at once: a chunk that one collector is about to rescue from its packs may rest on others
+    // that look dead from here.
+    if look.unfinished && !options.dry_run {
+        let finished = finish::lists(repository, options, progress, report, done)?;
+        return Ok(if finished { Round::Again } else { Round::Done });
+    }
+    if !options.dry_run && rescue_lost(repository, &look, options, done)? {
+        return Ok(Round::Again);
+    }
+    refuse_damage(&look)?;
+    let mut plan = decide(repository, options, &look)?;
+    done.plan = plan.clone();
+    if options.dry_run || plan.is_empty() {
+        return Ok(Round::Done);
+    }
+    let mut again = false;
+    match repack::copy(repository, &look, &plan.repack, options, progress) {
+        Ok(copied) => {
+            done.written_bytes += copied.bytes;
+            for (pack, why) in copied.unreadable {
+                let message = format!("left as it is: {why}");
+                report.problem(&Problem { item: pack.to_string().into_bytes(), during: "prune", message });
+                plan.repack.retain(|p| p.id != pack);
+                done.unreadable.push((pack, why));
+            }
+        }
+        // Deleting whole packs needs no room: what can be freed that way is freed first.
+        Err(e) if e.is_disk_full() && !plan.drop.is_empty() => {
+            plan.repack.clear();
+            again = !done.short_of_space;
+            done.short_of_space = true;
+        }
+        Err(e) => return Err(e),
+    }
+    let packs: Vec<PackId> = plan.drop.iter().chain(&plan.repack).map(|p| p.id).collect();
+    if packs.is_empty() {
+        return Ok(Round::Done);
+    }
+    let backend = repository.backend().as_ref();
+    match condemned::publish(backend, repository.keyring(), look.highest, &packs) {
+        Ok(_) => {}
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(Round::Again),
+        Err(e) => return Err(e),
+    }
+    drop((look, scratch));
+    if !finish::lists(repository, options, progress, report, done)? {
+        return Ok(Round::Done);
+    }
+    Ok(if again { Round::Again } else { Round::Done })
+}
+
+/// Reads the condemned lists, lists the packs, then the sessions, then the snapshots, and marks what they need.
+fn look(repository: &Arc<Repository>, scratch: &Scratch, progress: &Progress) -> Result<Look> {
+    let (backend, keyring) = (repository.backend().as_ref(), repository.keyring().as_ref());
+    let lists = condemned::lists(backend, keyring)?;
+    let highest = lists.last().map_or(0, |(number, _)| *number);
+    let doomed: HashSet<PackId> = lists.into_iter().flat_map(|(_, packs)| packs).collect();
+    let packs: BTreeMap<PackId, u64> =
+        backend.list(Folder::Packs)?.iter().map(|stat| (stat.name.header_name(), stat.size)).collect();
+    let snapshots = roots(repository)?;
+    let distrusted = repository.cache_dir().map(|dir| distrust::read(&dir)).unwrap_or_default();
+    let mut sides = Sides::default();
+    for (&id, &size) in &packs {
+        let side = match (doomed.contains(&id), distrusted.contains(&id)) {
+            (true, _) => &mut sides.doomed,
+            (false, true) => &mut sides.distrusted,
+            (false, false) => &mut sides.kept,
+        };
+        side.push((id, size));
+    }
+    let unfinished = !sides.doomed.is_empty();
+    let index = Arc::new(Index::of_sides(backend, keyring, &sides, scratch.dir())?);
+    let live = Live::mark(repository, &index, &snapshots, progress)?;
+    Ok(Look { highest, unfinished, packs, index, live })
+}
+
+/// Every snapshot's root. One that cannot be read stops everything: what it needs is not known.
+fn roots(repository: &Repository) -> Result<Vec<(SnapshotId, ChunkId)>> {
+    let mut roots = Vec::new();
+    for stat in repository.backend().list(Folder::Snapshots)? {
+        let FileName::Snapshot(id) = stat.name else { continue };
+        match snapshots::read(repository, id) {
+            Ok(listed) => roots.push((id, listed.root)),
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) if e.kind().is_unreadable() => {
+                return Err(Error::corrupt(format!(
+                    "snapshot {} cannot be read, so what it needs is not known and nothing is deleted ({}); \
+                     `repair snapshots` may bring it back",
+                    id.short(),
+                    e.message()
+                )));
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    roots.sort_unstable_by_key(|(id, _)| *id);
+    Ok(roots)
+}
+
+/// Chunks whose shallow copy has vanished may still be readable by a way that is longer than was stated when they were
+/// written. They are stored whole, so that everything that stays is grounded. True when that was done.
+fn rescue_lost(
+    repository: &Arc<Repository>,
+    look: &Look,
+    options: &PruneOptions,
+    done: &mut PruneReport,
+) -> Result<bool> {
+    let lost = look.live.lost();
+    if lost.is_empty() {
+        return Ok(false);
+    }
+    let (backend, keyring) = (Arc::clone(repository.backend()), Arc::clone(repository.keyring()));
+    let reader = Reader::new(backend, keyring, Arc::clone(&look.index));
+    let Some(bytes) = repack::rescue(repository, &reader, &lost, options)? else { return Ok(false) };
+    done.rescued += lost.len() as u64;
+    done.written_bytes += bytes;
+    Ok(true)
+}
+
+/// Deleting in a repository that lacks something could take what a repair would need.
+fn refuse_damage(look: &Look) -> Result<()> {
+    let mut lost = look.live.lost();
+    if look.unfinished {
+        // What only condemned packs hold is rescued, not lost.
+        lost.retain(|(id, _)| !matches!(look.index.find(id), Ok(Some(_))));
+    }
+    let Some((id, _)) = lost.first() else { return Ok(()) };
+    Err(Error::corrupt(format!(
+        "{} that snapshots need cannot be found (the first is {id}), so nothing is deleted; run `check`",
+        crate::units::counted(lost.len() as u64, "chunk", "chunks")
+    )))
+}
+
+/// What the packs hold, and what to do with each.
+fn decide(repository: &Repository, options: &PruneOptions, look: &Look) -> Result<Plan> {
+    let mut uses: BTreeMap<PackId, PackUse> = BTreeMap::new();
+    for info in look.index.staying_packs() {
+        uses.insert(info.id, PackUse::new(*info));
+    }
+    look.index.for_each_staying(&mut |slot, place, pack| {
+        if let Some(pack_use) = uses.get_mut(&pack.id) {
+            pack_use.add(u64::from(place.len), look.live.has(slot));
+        }
+        Ok(())
+    })?;
+    let open = sessions::open(repository.backend().as_ref())?;
+    let condemnable = PACKS_AT_ONCE;
+    let uses: Vec<PackUse> = uses.into_values().collect();
+    Ok(plan::decide(uses, &open, repository.config().pack_bytes, options).at_most(condemnable))
+}
+
+/// Packs one list names at most.
+const PACKS_AT_ONCE: usize = condemned::PACKS_MAX;
+
+/// A directory for the collector's own index; removed when it is done with it.
+pub(crate) struct Scratch(Option<PathBuf>);
+
+impl Scratch {
+    fn new(repository: &Repository) -> Self {
+        let home = repository.cache_dir().and_then(|dir| dir.parent().map(PathBuf::from));
+        let home = home.unwrap_or_else(std::env::temp_dir);
+        let dir = random::name().ok().map(|name| home.join(format!("collect-{name}")));
+        // Without one the index is kept in memory.
+        Scratch(dir.filter(|dir| std::fs::create_dir_all(dir).is_ok()))
+    }
+
+    fn dir(&self) -> Option<&std::path::Path> {
+        self.0.as_deref()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Some(dir) = &self.0 {
+            let _ = std::fs::remove_dir_all(dir);
+        }
+    }
+}
