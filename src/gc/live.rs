@@ -4,11 +4,13 @@ use crate::crypto::ChunkSort;
 use crate::error::Result;
 use crate::format::entry::{Entry, Extent};
 use crate::format::extents::decode_list;
+use crate::format::limit;
 use crate::id::{ChunkId, SnapshotId};
 use crate::manifest::walk::{Groups, read_group};
 use crate::progress::Progress;
 use crate::repository::Repository;
 use crate::repository::index::{Found, Index};
+use crate::repository::place::Listed;
 use crate::repository::reader::Reader;
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use std::collections::BTreeMap;
@@ -152,6 +154,36 @@ impl Live {
     pub fn kept(&self, id: &ChunkId) -> Result<Vec<Found>> {
         let copies = self.index.staying(id)?.into_iter().map(|(found, _)| found);
         Ok(copies.filter(|found| self.has(found.slot())).collect())
+    }
+
+    /// Chunks that snapshots name and that are stored, in the end, against chunks that none names.
+    pub fn leaning(&self) -> Result<Vec<(ChunkId, ChunkSort)>> {
+        let mut leaning = Vec::new();
+        self.index.for_each_staying(&mut |slot, listed, pack| {
+            if listed.place.depth > 0
+                && self.stays.has(slot)
+                && self.walked.has(slot)
+                && self.leans(listed, 0)?
+            {
+                leaning.push((listed.id, pack.sort));
+            }
+            Ok(())
+        })?;
+        Ok(leaning)
+    }
+
+    fn leans(&self, listed: &Listed, steps: u8) -> Result<bool> {
+        for base in &listed.bases {
+            let Some((found, bases)) = self.choose(base, Some(listed.place.depth))? else { return Ok(true) };
+            if !self.walked.has(found.slot()) {
+                return Ok(true);
+            }
+            let below = Listed { id: *base, place: found.place, bases };
+            if steps < limit::DEPTH_MAX && self.leans(&below, steps + 1)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Needed chunks without a copy among what stays.

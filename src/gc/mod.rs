@@ -15,7 +15,7 @@ use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::progress::{Problem, Progress, Report};
 use crate::repository::index::{Index, Sides};
 use crate::repository::reader::Reader;
-use crate::repository::{Repository, condemned, distrust, random, sessions, snapshots};
+use crate::repository::{Repository, condemned, distrust, random, sessions, sighting, snapshots};
 use live::Live;
 use plan::{PackUse, Plan};
 use std::collections::{BTreeMap, HashSet};
@@ -49,6 +49,10 @@ pub struct PruneOptions {
     pub wait: Duration,
     /// Look and plan, change nothing.
     pub dry_run: bool,
+    /// Go on although far fewer packs or snapshots are listed than this machine saw last.
+    pub accept_shrunk: bool,
+    /// Store chunks anew that rest on others which nothing else needs, so that those can go.
+    pub drop_bases: bool,
 }
 
 impl Default for PruneOptions {
@@ -60,6 +64,8 @@ impl Default for PruneOptions {
             host: crate::os::process::host_name(),
             wait: Duration::from_secs(300),
             dry_run: false,
+            accept_shrunk: false,
+            drop_bases: false,
         }
     }
 }
@@ -77,6 +83,8 @@ pub struct PruneReport {
     pub written_bytes: u64,
     /// Chunks copied at the last moment because a backup had come to need them.
     pub rescued: u64,
+    /// Chunks stored whole so that what they rested on can go.
+    pub rebased: u64,
     /// Packs condemned but not deleted yet, and the backups they wait for.
     pub waiting_packs: u64,
     pub waiting_bytes: u64,
@@ -108,22 +116,42 @@ pub fn run(
     report: &dyn Report,
 ) -> Result<PruneReport> {
     let mut done = PruneReport::default();
+    let cache = repository.cache_dir();
+    if let Some(cache) = &cache
+        && !options.accept_shrunk
+    {
+        sighting::refuse_shrunk(cache, sighting::look(repository.backend().as_ref())?)?;
+    }
+    let result = collect(repository, options, progress, report, &mut done);
+    if let Some(cache) = &cache
+        && !options.dry_run
+        && result.is_ok()
+    {
+        sighting::note(cache, sighting::look(repository.backend().as_ref())?);
+    }
+    result.map(|()| done)
+}
+
+fn collect(
+    repository: &Arc<Repository>,
+    options: &PruneOptions,
+    progress: &Progress,
+    report: &dyn Report,
+    done: &mut PruneReport,
+) -> Result<()> {
     if !options.dry_run {
         sessions::evict_dead(repository, &options.host)?;
         let before = done.deleted_packs;
-        if !finish::lists(repository, options, progress, report, &mut done)? {
-            return Ok(done);
+        if !finish::lists(repository, options, progress, report, done)? {
+            return Ok(());
         }
         done.resumed = done.deleted_packs - before;
         done.cleared_sessions = sessions::clear_evicted(repository)?;
     }
     for _ in 0..ATTEMPTS {
         progress.keep_going()?;
-        let round = round(repository, options, progress, report, &mut done);
-        match round {
-            Ok(Round::Done) => return Ok(done),
-            Ok(Round::Again) => {}
-            Err(e) => return Err(e),
+        if let Round::Done = round(repository, options, progress, report, done)? {
+            return Ok(());
         }
     }
     Err(Error::new(ErrorKind::Locked, "other collections keep overtaking this one; run it again later"))
@@ -155,6 +183,13 @@ fn round(
         return Ok(Round::Again);
     }
     refuse_damage(&look)?;
+    if options.drop_bases
+        && !options.dry_run
+        && done.rebased == 0
+        && rebase(repository, &look, options, done)?
+    {
+        return Ok(Round::Again);
+    }
     let mut plan = decide(repository, options, &look)?;
     done.plan = plan.clone();
     if options.dry_run || plan.is_empty() {
@@ -264,6 +299,25 @@ fn rescue_lost(
     Ok(true)
 }
 
+/// Stores whole what rests on chunks that no snapshot names. True when there was any.
+fn rebase(
+    repository: &Arc<Repository>,
+    look: &Look,
+    options: &PruneOptions,
+    done: &mut PruneReport,
+) -> Result<bool> {
+    let leaning = look.live.leaning()?;
+    if leaning.is_empty() {
+        return Ok(false);
+    }
+    let (backend, keyring) = (Arc::clone(repository.backend()), Arc::clone(repository.keyring()));
+    let reader = Reader::new(backend, keyring, Arc::clone(&look.index));
+    let Some(bytes) = repack::rescue(repository, &reader, &leaning, options)? else { return Ok(false) };
+    done.rebased = leaning.len() as u64;
+    done.written_bytes += bytes;
+    Ok(true)
+}
+
 /// Deleting in a repository that lacks something could take what a repair would need.
 fn refuse_damage(look: &Look) -> Result<()> {
     let mut lost = look.live.lost();
@@ -284,9 +338,9 @@ fn decide(repository: &Repository, options: &PruneOptions, look: &Look) -> Resul
     for info in look.index.staying_packs() {
         uses.insert(info.id, PackUse::new(*info));
     }
-    look.index.for_each_staying(&mut |slot, place, pack| {
+    look.index.for_each_staying(&mut |slot, listed, pack| {
         if let Some(pack_use) = uses.get_mut(&pack.id) {
-            pack_use.add(u64::from(place.len), look.live.has(slot));
+            pack_use.add(u64::from(listed.place.len), look.live.has(slot));
         }
         Ok(())
     })?;

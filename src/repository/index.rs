@@ -58,8 +58,8 @@ impl Found {
     }
 }
 
-/// Takes a copy's slot, place and pack.
-pub type EachCopy<'a> = dyn FnMut((usize, u32), &Place, &PackInfo) -> Result<()> + 'a;
+/// Takes a copy's slot, the copy, and its pack.
+pub type EachCopy<'a> = dyn FnMut((usize, u32), &Listed, &PackInfo) -> Result<()> + 'a;
 
 /// The packs of one listing as a collector sees them, with their sizes.
 #[derive(Clone, Debug, Default)]
@@ -375,7 +375,7 @@ impl Index {
     pub fn for_each_staying(&self, each: &mut EachCopy<'_>) -> Result<()> {
         for (at, tier) in self.tiers[..self.tiers.len() - self.doomed].iter().enumerate() {
             tier.for_each(&mut |number, listed| match tier.packs.get(listed.place.pack as usize) {
-                Some(pack) => each((at, number), &listed.place, pack),
+                Some(pack) => each((at, number), &listed, pack),
                 None => Err(Error::corrupt("the index names no pack")),
             })?;
         }

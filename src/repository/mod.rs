@@ -14,6 +14,7 @@ pub mod sessions;
 pub mod writer;
 pub mod removal;
 pub mod keys;
+pub mod sighting;
 pub mod snapshots;
 
 use crate::backend::{Backend, write_new};

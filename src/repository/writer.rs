@@ -5,13 +5,14 @@ use super::encode::{FrameBuilder, History, SealedFrame};
 use super::index::Index;
 use super::packer::{Packed, Packer};
 use super::reader::Reader;
+use super::sighting::Sighting;
 use crate::backend::SessionFile;
 use crate::compress::Level;
 use crate::crypto::ChunkSort;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::frame::FrameKind;
 use crate::format::snapshot::{self, SessionInfo, Snapshot};
-use crate::format::{FileName, encode_header, limit};
+use crate::format::{FileName, Folder, encode_header, limit};
 use crate::id::{ChunkId, ChunkSet, Name, SnapshotId};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -165,6 +166,12 @@ impl Writer {
             return Err(evicted(e));
         }
         file.commit().map_err(evicted)?;
+        if let Some(cache) = self.repository.cache_dir()
+            && let Ok(snapshots) = backend.list(Folder::Snapshots)
+        {
+            let packs = (self.index().packs().count() + packed.packs.len()) as u64;
+            super::sighting::note(&cache, Sighting { packs, snapshots: snapshots.len() as u64 });
+        }
         if let Some(cache) = self.repository.cache_dir()
             && !packed.packs.is_empty()
         {

@@ -286,3 +286,50 @@ fn small_packs_are_gathered() {
     let done = run(&repository, &never, &Progress::new(), &Silent).expect("pruned");
     assert!(done.plan.repack.is_empty());
 }
+
+#[test]
+fn older_versions_can_be_dropped_from_under_a_changed_chunk() {
+    let (backend, repository) = empty();
+    let mut random = Random(32);
+    let mut now =
+        Tree::from([("home".to_owned(), dir(1)), ("home/db".to_owned(), file(random.bytes(3000), 1))]);
+    let first = commit(&repository, &now, 1, None);
+    now.get_mut("home/db").expect("there").bytes[17] ^= 1;
+    let second = commit(&repository, &now, 2, Some(&first));
+    forget(&backend, first.id);
+    prune(&repository);
+    let with_bases = repository.load_index_uncached().expect("loaded").len();
+    let rebased = PruneOptions { drop_bases: true, ..options() };
+    let done = run(&repository, &rebased, &Progress::new(), &Silent).expect("pruned");
+    assert!(done.rebased > 0);
+    assert!(repository.load_index_uncached().expect("loaded").len() < with_bases);
+    assert_holds(&repository, &BTreeMap::from([(second.id, now)]));
+}
+
+#[test]
+fn a_store_that_suddenly_lists_half_is_not_pruned() {
+    let (backend, mut repository) = empty();
+    let cache = tempfile::tempdir().expect("a directory");
+    Arc::get_mut(&mut repository).expect("ours alone").set_cache(Some(cache.path()));
+    let mut last = None;
+    let mut all = Vec::new();
+    for generation in 0..9i64 {
+        let listed = commit(
+            &repository,
+            &random_tree(&mut Random(50 + generation as u64), 5),
+            generation,
+            last.as_ref(),
+        );
+        all.push(listed.id);
+        last = Some(listed);
+    }
+    let whole = backend.files();
+    for id in &all[..6] {
+        backend.remove(&FileName::Snapshot(*id)).expect("gone without our doing");
+    }
+    let refused = run(&repository, &options(), &Progress::new(), &Silent).expect_err("refused");
+    assert_eq!(refused.kind(), ErrorKind::Refused);
+    assert_eq!(backend.files().len(), whole.len() - 6, "nothing else was touched");
+    let told = PruneOptions { accept_shrunk: true, ..options() };
+    assert!(run(&repository, &told, &Progress::new(), &Silent).expect("pruned").deleted_packs > 0);
+}

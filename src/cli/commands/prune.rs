@@ -33,6 +33,12 @@ pub struct Args {
     /// How long to wait for backups that run now before leaving the deletion to the next prune
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     wait: Duration,
+    /// Go on although far fewer packs or snapshots are there than when this machine last looked
+    #[arg(long)]
+    accept_shrunk: bool,
+    /// Store changed chunks anew that rest on versions no snapshot needs any more, and free those
+    #[arg(long)]
+    drop_bases: bool,
 }
 
 fn max_unused(text: &str) -> Result<MaxUnused> {
@@ -59,6 +65,8 @@ pub fn after(context: &Context, repository: &Arc<Repository>, args: &Args) -> Ou
         level: context.global.compression,
         wait: args.wait,
         dry_run: context.global.dry_run,
+        accept_shrunk: args.accept_shrunk,
+        drop_bases: args.drop_bases,
         ..PruneOptions::default()
     };
     let mut watch = Watch::start(context);
@@ -124,6 +132,10 @@ fn finished(context: &Context, done: &PruneReport) -> std::result::Result<(), Fa
         let chunks = counted(done.rescued, "chunk", "chunks");
         output.say(&format!("{chunks} kept that a backup came to need meanwhile"))?;
     }
+    if done.rebased > 0 {
+        let chunks = counted(done.rebased, "changed chunk", "changed chunks");
+        output.say(&format!("{chunks} stored whole, so that older versions can go"))?;
+    }
     if done.deleted_packs == 0 && done.waiting_packs == 0 {
         return output.say("nothing to free");
     }
@@ -157,7 +169,8 @@ fn summary(done: &PruneReport, dry_run: bool) -> Message {
         .with("remove", plan.chunks_dropped)
         .with("repack", plan.chunks_repacked_live + plan.chunks_repacked_dead)
         .with("repackrm", plan.chunks_repacked_dead)
-        .with("rescued", done.rescued);
+        .with("rescued", done.rescued)
+        .with("rebased", done.rebased);
     let sizes = Message::default()
         .with("total", plan.bytes_before)
         .with("unused", plan.unused_before)
