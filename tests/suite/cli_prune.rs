@@ -16,7 +16,8 @@ fn slow_backup(home: &Home) -> Child {
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
-    panic!("the backup never registered");
+    child.kill().expect("killed");
+    panic!("the backup never registered: {:?}", child.wait());
 }
 
 fn sessions(home: &Home) -> Value {
