@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 /// A backup that lasts until its standard input is closed.
 fn slow_backup(home: &Home) -> Child {
     let arguments = ["backup", "--stdin", "--stdin-filename", "slow", "-q"];
-    let child =
+    let mut child =
         home.command(&arguments).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
     // It has registered once it is listed.
     for _ in 0..600 {
