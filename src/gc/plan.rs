@@ -6,9 +6,9 @@ use crate::repository::packer::may_be_of;
 use crate::repository::place::PackInfo;
 
 /// More small packs than this are gathered into large ones: each file costs something at every listing.
-const SMALL_PACKS_MAX: usize = 64;
+const SMALL_PACKS_MAX: usize = 100;
 /// A pack is small below this part of a full one.
-const SMALL_PART: u64 = 8;
+const SMALL_PART: u64 = 32;
 
 /// What is in a pack.
 #[derive(Clone, Copy, Debug)]

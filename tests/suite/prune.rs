@@ -272,13 +272,13 @@ fn small_packs_are_gathered() {
     let mut now = Tree::from([("home".to_owned(), dir(1))]);
     let mut model = BTreeMap::new();
     let mut last = None;
-    for generation in 0..40i64 {
+    for generation in 0..60i64 {
         now.insert(format!("home/f{generation}"), file(vec![generation as u8; 100], generation));
         let listed = commit(&repository, &now, generation, last.as_ref());
         model.insert(listed.id, now.clone());
         last = Some(listed);
     }
-    assert_eq!(backend.list(Folder::Packs).expect("listed").len(), 80);
+    assert_eq!(backend.list(Folder::Packs).expect("listed").len(), 120);
     prune(&repository);
     assert!(backend.list(Folder::Packs).expect("listed").len() <= 2);
     assert_holds(&repository, &model);
