@@ -21,7 +21,7 @@ use std::sync::{Mutex, PoisonError};
 /// More tiers than this are merged into one.
 const TIERS_MAX: usize = 8;
 /// A tier is closed when it lists this many chunks, so that building one takes bounded memory.
-const TIER_CHUNKS_MAX: usize = 1 << 20;
+const TIER_CHUNKS_MAX: usize = 1 << 18;
 
 /// Most copies looked at to see whether one of them can be decoded.
 const STEPS_MAX: u32 = 4096;
@@ -117,7 +117,7 @@ impl Index {
         let mut index = Index::default();
         index.add_packs(backend, keyring, &sides.kept, dir)?;
         if let Some(dir) = dir
-            && index.tiers.len() > 1
+            && index.tiers.len() > TIERS_MAX
         {
             index.merge(dir);
         }
