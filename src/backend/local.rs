@@ -15,6 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Open pack handles kept for reading.
 const HANDLES_MAX: usize = 48;
 
+/// How names of unfinished files begin.
+const TEMPORARY: &str = "tmp-";
+
 /// A repository in a local directory.
 pub struct LocalBackend<D: Disk = RealDisk> {
     disk: D,
@@ -62,15 +65,17 @@ impl<D: Disk> LocalBackend<D> {
             missing.push(path);
         }
         missing.iter().rev().try_for_each(|path| make(path))?;
-        for folder in Folder::ALL {
+        // The config's folder comes last, when all others are durable: where it is, nothing of a repository is missing.
+        let config = root.join(Folder::Config.dir());
+        for folder in Folder::ALL.into_iter().filter(|f| *f != Folder::Config) {
             make(&root.join(folder.dir()))?;
         }
         for shard in 0..=255u8 {
             make(&root.join(format!("packs/{shard:02x}")))?;
         }
-        for folder in Folder::ALL {
-            sync_dir(&disk, &root.join(folder.dir()))?;
-        }
+        sync_dir(&disk, &root.join(Folder::Packs.dir()))?;
+        sync_dir(&disk, root)?;
+        make(&config)?;
         sync_dir(&disk, root)?;
         for path in missing {
             let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -256,7 +261,7 @@ impl<D: Disk> Backend for LocalBackend<D> {
 }
 
 /// Whether a new repository must not be made here. What a creation left that was killed before it wrote the config
-/// (our empty folders, a key record) is no obstacle.
+/// (our empty folders, unfinished files, a key record) is no obstacle.
 fn is_occupied(disk: &impl Disk, root: &Path) -> Result<bool> {
     let failed = || format!("cannot use {}", root.display());
     let lines = match disk.list(root) {
@@ -271,6 +276,9 @@ fn is_occupied(disk: &impl Disk, root: &Path) -> Result<bool> {
         let Some(folder) = folder.filter(|_| is_dir) else { return Ok(true) };
         for inside in disk.list(&root.join(&name)).context(failed)? {
             let (inside, stat) = inside.context(failed)?;
+            if inside.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) {
+                continue;
+            }
             let empty_shard = folder == Folder::Packs
                 && stat.context(failed)?.kind == Kind::Directory
                 && disk.list(&root.join(&name).join(&inside)).context(failed)?.next().is_none();
@@ -292,7 +300,7 @@ fn open_temporary<D: Disk>(disk: &D, dir: &Path, mode: u32) -> std::io::Result<(
     }
     let mut random = [0u8; 8];
     rustix::rand::getrandom(&mut random[..], rustix::rand::GetRandomFlags::empty())?;
-    let path = dir.join(format!("tmp-{}", crate::id::hex(&random)));
+    let path = dir.join(format!("{TEMPORARY}{}", crate::id::hex(&random)));
     let file = disk.create_new(&path, mode | 0o200)?;
     Ok((file, Temporary { disk, path: Some(path) }))
 }

@@ -171,20 +171,29 @@ impl Volume {
     /// Equal for disks that programs cannot tell apart after a crash.
     pub fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        let mut met = BTreeMap::new();
-        for (path, node) in self.seen.reachable() {
-            path.hash(&mut hasher);
-            // Two names of one file are not the same as two equal files.
-            let known = met.len();
-            let number = *met.entry(node).or_insert(known);
-            number.hash(&mut hasher);
-            if number == known
-                && let Held::File(bytes) = self.seen.0[node].as_ref()
-            {
-                bytes.hash(&mut hasher);
+        self.hash_below(ROOT, &mut hasher, &mut BTreeMap::new());
+        hasher.finish()
+    }
+
+    /// `met` numbers the files: two names of one file are not the same as two equal files.
+    fn hash_below(&self, node: Node, hasher: &mut DefaultHasher, met: &mut BTreeMap<Node, usize>) {
+        match self.seen.0[node].as_ref() {
+            Held::File(bytes) => {
+                let known = met.len();
+                let number = *met.entry(node).or_insert(known);
+                number.hash(hasher);
+                if number == known {
+                    bytes.hash(hasher);
+                }
+            }
+            Held::Directory(names) => {
+                names.len().hash(hasher);
+                for (name, below) in names {
+                    name.hash(hasher);
+                    self.hash_below(*below, hasher, met);
+                }
             }
         }
-        hasher.finish()
     }
 
     pub fn next_node(&self) -> Node {
