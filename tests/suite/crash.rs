@@ -6,13 +6,12 @@
 
 use crate::counters::{count, seed, size};
 use crate::shelf::{Random, Tree, try_repository};
-use crate::simulation::{Promised, back_up, create, edit, open, small_tree};
+use crate::simulation::{Fact, Promised, back_up, create, edit, go_on, small_tree};
 use snapkeep::backend::disk::simulated::{Act, Effect, Event, Fate, Features, SimulatedDisk, Step, Volume};
 use snapkeep::backend::local::LocalBackend;
 use snapkeep::clock::{FixedClock, Timestamp};
 use snapkeep::copy::{self, CopyOptions};
 use snapkeep::crypto::password::Password;
-use snapkeep::error::ErrorKind;
 use snapkeep::format::Folder;
 use snapkeep::format::key::KdfCost;
 use snapkeep::id::SnapshotId;
@@ -20,7 +19,7 @@ use snapkeep::progress::{Progress, Silent};
 use snapkeep::repository::keys::{self, SlotOwner};
 use snapkeep::repository::{Repository, snapshots};
 use std::collections::{BTreeSet, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
@@ -29,16 +28,6 @@ use std::sync::{Arc, Mutex};
 const ALL_SUBSETS_UP_TO: usize = 7;
 /// Of more effects, so many are lost or kept alone.
 const ALONE_MAX: usize = 10;
-
-/// What a repository has told its user.
-enum Fact {
-    Created,
-    /// Nothing else opens it; two while a change is under way.
-    Passwords(Vec<&'static str>),
-    Reported(SnapshotId, Arc<Tree>),
-    Tagging(SnapshotId, Vec<String>),
-    Tagged(SnapshotId, Vec<String>),
-}
 
 /// A fact, of which place it is, and how many calls had been made when it was told.
 struct Told {
@@ -112,21 +101,7 @@ impl Story {
     fn promised(&self, place: usize, calls: usize) -> Option<Promised> {
         let mut promised = None;
         for told in self.told.iter().filter(|t| t.place == place && t.calls <= calls) {
-            let now = promised.get_or_insert_with(Promised::default);
-            match &told.fact {
-                Fact::Created => {}
-                Fact::Passwords(passwords) => now.passwords.clone_from(passwords),
-                Fact::Reported(id, tree) => {
-                    now.snapshots.insert(*id, Arc::clone(tree));
-                    now.tags.insert(*id, BTreeSet::from([vec!["nightly".to_owned()]]));
-                }
-                Fact::Tagging(id, tags) => {
-                    now.tags.entry(*id).or_default().insert(tags.clone());
-                }
-                Fact::Tagged(id, tags) => {
-                    now.tags.insert(*id, BTreeSet::from([tags.clone()]));
-                }
-            }
+            promised.get_or_insert_with(Promised::default).learn(&told.fact);
         }
         promised
     }
@@ -277,33 +252,6 @@ struct Totals {
     failures: Mutex<Vec<String>>,
 }
 
-/// Opens a place after a crash; one that was never reported as made may have to be made again.
-fn open_or_make(
-    disk: &SimulatedDisk,
-    place: &Path,
-    promised: Option<&Promised>,
-) -> Result<Arc<Repository>, String> {
-    let passwords = promised.map_or(&[][..], |p| &p.passwords);
-    if passwords.is_empty() {
-        return match open(disk, place, None) {
-            Err(e) if promised.is_none() && e.kind() == ErrorKind::NotFound => {
-                create(disk, place).map_err(|e| format!("init after a crash of init: {e}"))
-            }
-            other => other.map_err(|e| format!("cannot open {}: {e}", place.display())),
-        };
-    }
-    let mut opened = None;
-    for password in ["old", "new"] {
-        match open(disk, place, Some(password)) {
-            Ok(_) if !passwords.contains(&password) => return Err(format!("`{password}` still opens it")),
-            Ok(repository) => opened = Some(repository),
-            Err(e) if e.kind() == ErrorKind::WrongKey => {}
-            Err(e) => return Err(format!("cannot open {}: {e}", place.display())),
-        }
-    }
-    opened.ok_or_else(|| "no password opens it".to_owned())
-}
-
 /// Opens each place of an image, proves what it promised, backs up once more and proves that, too. Returns what was
 /// done in the course of it.
 fn prove(story: &Story, volume: Volume, calls: usize, thoroughly: bool) -> Result<Vec<Event>, String> {
@@ -311,16 +259,7 @@ fn prove(story: &Story, volume: Volume, calls: usize, thoroughly: bool) -> Resul
     disk.record();
     for (number, place) in story.places.iter().enumerate() {
         let promised = story.promised(number, calls);
-        let repository = open_or_make(&disk, place, promised.as_ref())?;
-        let promised = promised.unwrap_or_default();
-        promised.hold(&repository, thoroughly)?;
-        let mut tree = story.tree.clone();
-        edit(&mut Random(calls as u64), &mut tree, 5000);
-        let id = back_up(&repository, &tree, 5000).map_err(|e| format!("the next backup: {e}"))?;
-        let mut after = if thoroughly { promised } else { Promised::default() };
-        after.snapshots.insert(id, Arc::new(tree));
-        let held = if thoroughly { after.hold(&repository, true) } else { after.restore(&repository) };
-        held.map_err(|e| format!("after the next backup: {e}"))?;
+        let repository = go_on(&disk, place, promised, &story.tree, calls as u64, thoroughly)?;
         let open = repository.backend().list(Folder::Sessions).map_err(|e| e.to_string())?;
         if story.features.locks && !open.is_empty() {
             return Err(format!("a dead session stays: {open:?}"));

@@ -9,6 +9,7 @@ mod cli;
 mod cli_ends;
 mod compare;
 mod compare_live;
+mod faults;
 mod format;
 mod format_limits;
 mod copy;

@@ -6,7 +6,7 @@ use snapkeep::backend::local::LocalBackend;
 use snapkeep::check::subset::Subset;
 use snapkeep::check::{self, CheckOptions};
 use snapkeep::crypto::password::Password;
-use snapkeep::error::{Error, Result};
+use snapkeep::error::{Error, ErrorKind, Result};
 use snapkeep::id::SnapshotId;
 use snapkeep::progress::{Progress, Silent};
 use snapkeep::repository::snapshots::{self, Listed, Listing};
@@ -67,6 +67,17 @@ fn said(what: &'static str) -> impl Fn(Error) -> String {
     move |e| format!("{what}: {e}")
 }
 
+/// What a repository has told its user.
+#[derive(Clone)]
+pub enum Fact {
+    Created,
+    /// These open it; two while a change is under way.
+    Passwords(Vec<&'static str>),
+    Reported(SnapshotId, Arc<Tree>),
+    Tagging(SnapshotId, Vec<String>),
+    Tagged(SnapshotId, Vec<String>),
+}
+
 /// What a repository has promised.
 #[derive(Clone, Default)]
 pub struct Promised {
@@ -81,6 +92,23 @@ pub struct Promised {
 }
 
 impl Promised {
+    pub fn learn(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Created => {}
+            Fact::Passwords(passwords) => self.passwords.clone_from(passwords),
+            Fact::Reported(id, tree) => {
+                self.snapshots.insert(*id, Arc::clone(tree));
+                self.tags.insert(*id, BTreeSet::from([vec!["nightly".to_owned()]]));
+            }
+            Fact::Tagging(id, tags) => {
+                self.tags.entry(*id).or_default().insert(tags.clone());
+            }
+            Fact::Tagged(id, tags) => {
+                self.tags.insert(*id, BTreeSet::from([tags.clone()]));
+            }
+        }
+    }
+
     /// Whether every snapshot can be restored as it was.
     pub fn restore(&self, repository: &Repository) -> Held {
         let listing = snapshots::list(repository).map_err(said("listing snapshots"))?;
@@ -125,4 +153,53 @@ impl Promised {
         }
         Ok(())
     }
+}
+
+/// Opens a place after trouble; one that was never reported as made may have to be made again.
+fn open_or_make(
+    disk: &SimulatedDisk,
+    place: &Path,
+    promised: Option<&Promised>,
+) -> std::result::Result<Arc<Repository>, String> {
+    let passwords = promised.map_or(&[][..], |p| &p.passwords);
+    if passwords.is_empty() {
+        return match open(disk, place, None) {
+            Err(e) if promised.is_none() && e.kind() == ErrorKind::NotFound => {
+                create(disk, place).map_err(|e| format!("init after a broken init: {e}"))
+            }
+            other => other.map_err(|e| format!("cannot open {}: {e}", place.display())),
+        };
+    }
+    let mut opened = None;
+    for password in ["old", "new"] {
+        match open(disk, place, Some(password)) {
+            Ok(_) if !passwords.contains(&password) => return Err(format!("`{password}` still opens it")),
+            Ok(repository) => opened = Some(repository),
+            Err(e) if e.kind() == ErrorKind::WrongKey => {}
+            Err(e) => return Err(format!("cannot open {}: {e}", place.display())),
+        }
+    }
+    opened.ok_or_else(|| "no password opens it".to_owned())
+}
+
+/// Opens a place after trouble, proves what it promised, makes one more backup and proves that, too.
+pub fn go_on(
+    disk: &SimulatedDisk,
+    place: &Path,
+    promised: Option<Promised>,
+    tree: &Tree,
+    seed: u64,
+    thoroughly: bool,
+) -> std::result::Result<Arc<Repository>, String> {
+    let repository = open_or_make(disk, place, promised.as_ref())?;
+    let promised = promised.unwrap_or_default();
+    promised.hold(&repository, thoroughly)?;
+    let mut tree = tree.clone();
+    edit(&mut shelf::Random(seed), &mut tree, 5000);
+    let id = back_up(&repository, &tree, 5000).map_err(|e| format!("the next backup: {e}"))?;
+    let mut after = if thoroughly { promised } else { Promised::default() };
+    after.snapshots.insert(id, Arc::new(tree));
+    let held = if thoroughly { after.hold(&repository, true) } else { after.restore(&repository) };
+    held.map_err(|e| format!("after the next backup: {e}"))?;
+    Ok(repository)
 }

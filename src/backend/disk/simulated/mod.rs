@@ -189,6 +189,8 @@ impl SimulatedDisk {
         if let Some(events) = &mut inner.events {
             events.push(Event { call, steps });
         }
+        // An answer that nobody hears is closed, which locks again.
+        drop(inner);
         match fault {
             Some(Fault::Unheard(errno)) => answer.and(Err(errno.into())),
             _ => answer,
