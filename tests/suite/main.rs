@@ -15,6 +15,7 @@ mod format_limits;
 mod copy;
 mod counters;
 mod crash;
+mod full;
 mod os;
 mod shelf;
 mod simulation;

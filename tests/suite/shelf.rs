@@ -115,6 +115,35 @@ pub fn try_commit(
     change: &dyn Fn(&mut Entry),
 ) -> Result<SnapshotId> {
     let mut writer = Writer::open(repository, Level::FASTEST, &SessionInfo::default())?;
+    let root = match store(&writer, tree, parent, change) {
+        Ok(root) => root,
+        // If not even what is under way can be stored, that is the cause of the rest.
+        Err(e) => return Err(writer.flush().err().unwrap_or(e)),
+    };
+    let packed = writer.flush()?;
+    let record = Snapshot {
+        id: writer.session.to_string(),
+        root: hex(&root.0),
+        parent: parent.map(|p| p.id.to_string()),
+        time: Timestamp { secs: time, nanos: 0 }.rfc3339(),
+        order_time: time,
+        sequence: parent.map_or(1, |p| p.record.sequence + 1),
+        hostname: "host".into(),
+        username: "ann".into(),
+        paths: vec!["/home".into()],
+        tags: vec!["nightly".into()],
+        program_version: "test".into(),
+        ..Snapshot::default()
+    };
+    writer.commit(&record, packed)
+}
+
+fn store(
+    writer: &Writer,
+    tree: &Tree,
+    parent: Option<&Listed>,
+    change: &dyn Fn(&mut Entry),
+) -> Result<ChunkId> {
     let mut old: BTreeMap<Vec<u8>, Vec<Extent>> = BTreeMap::new();
     let mut groups = Groups::default();
     if let Some(parent) = parent {
@@ -125,7 +154,7 @@ pub fn try_commit(
             old.insert(entry.path, extents);
         }
     }
-    let mut builder = Builder::new(&writer, groups)?;
+    let mut builder = Builder::new(writer, groups)?;
     let mut lane = writer.lane(ChunkSort::Content)?;
     let mut paths: Vec<&String> = tree.keys().collect();
     paths.sort_by(|a, b| path_order(a.as_bytes(), b.as_bytes()));
@@ -153,23 +182,7 @@ pub fn try_commit(
         builder.push(entry, stat)?;
     }
     lane.finish()?;
-    let built = builder.finish()?;
-    let packed = writer.flush()?;
-    let record = Snapshot {
-        id: writer.session.to_string(),
-        root: hex(&built.root.0),
-        parent: parent.map(|p| p.id.to_string()),
-        time: Timestamp { secs: time, nanos: 0 }.rfc3339(),
-        order_time: time,
-        sequence: parent.map_or(1, |p| p.record.sequence + 1),
-        hostname: "host".into(),
-        username: "ann".into(),
-        paths: vec!["/home".into()],
-        tags: vec!["nightly".into()],
-        program_version: "test".into(),
-        ..Snapshot::default()
-    };
-    writer.commit(&record, packed)
+    Ok(builder.finish()?.root)
 }
 
 /// Everything a snapshot holds, as a map again.
