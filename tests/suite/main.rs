@@ -17,6 +17,7 @@ mod counters;
 mod crash;
 mod full;
 mod os;
+mod schedules;
 mod shelf;
 mod simulation;
 mod restore;
