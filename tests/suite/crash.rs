@@ -272,9 +272,13 @@ fn prove(story: &Story, volume: Volume, calls: usize, thoroughly: bool) -> Resul
 fn crash_again(story: &Story, image: &Image, events: &[Event], totals: &Totals) -> Result<(), String> {
     let mut random = Random(image.calls as u64 ^ 0x5eed);
     let mut volume = image.volume.clone();
-    let changing = events.iter().filter(|e| !e.steps.is_empty()).count();
-    let chosen: BTreeSet<usize> = (0..3).map(|_| random.below(changing.max(1))).collect();
-    for (i, event) in events.iter().filter(|e| !e.steps.is_empty()).enumerate() {
+    let changing: Vec<&Event> = events.iter().filter(|e| !e.steps.is_empty()).collect();
+    let mut chosen: BTreeSet<usize> = (0..2).map(|_| random.below(changing.len().max(1))).collect();
+    // A rename into another directory may survive by half: more of those.
+    let renames =
+        changing.iter().enumerate().filter(|(_, e)| matches!(e.call.act, Act::Rename | Act::RenameNew));
+    chosen.extend(renames.map(|(i, _)| i).filter(|_| random.below(2) == 0));
+    for (i, event) in changing.iter().enumerate() {
         event.steps.iter().for_each(|step| volume.step(step));
         if chosen.contains(&i) {
             let mut fates = crashes(volume.pending(), &mut random, 4);

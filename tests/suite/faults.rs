@@ -51,11 +51,17 @@ struct Operation {
 }
 
 /// Lets one call go wrong, and the later ones as well if asked to.
-struct Once {
+pub struct Once {
     at: u64,
     fault: usize,
     calls: AtomicU64,
     met: Mutex<Option<(Call, Fault)>>,
+}
+
+impl Once {
+    pub fn new(at: u64, fault: usize) -> Arc<Once> {
+        Arc::new(Once { at, fault, calls: AtomicU64::new(0), met: Mutex::new(None) })
+    }
 }
 
 /// Whether a call changes what is stored.
@@ -130,7 +136,7 @@ fn learn(places: &mut [(PathBuf, Option<Promised>)], told: &Told) {
 /// Runs an operation with one fault and proves what it says.
 fn try_one(operation: &Operation, at: u64, fault: usize, totals: &Totals) -> Result<(), String> {
     let disk = SimulatedDisk::new(operation.volume.clone(), operation.features);
-    let once = Arc::new(Once { at, fault, calls: AtomicU64::new(0), met: Mutex::new(None) });
+    let once = Once::new(at, fault);
     let conducted = disk.conducted(Arc::clone(&once) as Arc<dyn Conductor>);
     let done = catch_unwind(AssertUnwindSafe(|| (operation.work)(&conducted)));
     let Some((call, fault)) = once.met.lock().expect("no panic").clone() else { return Ok(()) };

@@ -18,6 +18,7 @@ mod crash;
 mod full;
 mod os;
 mod schedules;
+mod sequences;
 mod shelf;
 mod simulation;
 mod restore;

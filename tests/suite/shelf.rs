@@ -114,7 +114,21 @@ pub fn try_commit(
     parent: Option<&Listed>,
     change: &dyn Fn(&mut Entry),
 ) -> Result<SnapshotId> {
-    let mut writer = Writer::open(repository, Level::FASTEST, &SessionInfo::default())?;
+    commit_in(session(repository)?, tree, time, parent, change)
+}
+
+pub fn session(repository: &Arc<Repository>) -> Result<Writer> {
+    Writer::open(repository, Level::FASTEST, &SessionInfo::default())
+}
+
+/// The same in a session that is open already.
+pub fn commit_in(
+    mut writer: Writer,
+    tree: &Tree,
+    time: i64,
+    parent: Option<&Listed>,
+    change: &dyn Fn(&mut Entry),
+) -> Result<SnapshotId> {
     let root = match store(&writer, tree, parent, change) {
         Ok(root) => root,
         // If not even what is under way can be stored, that is the cause of the rest.

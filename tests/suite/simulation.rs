@@ -7,6 +7,7 @@ use snapkeep::check::subset::Subset;
 use snapkeep::check::{self, CheckOptions};
 use snapkeep::crypto::password::Password;
 use snapkeep::error::{Error, ErrorKind, Result};
+use snapkeep::format::entry::Kind;
 use snapkeep::id::SnapshotId;
 use snapkeep::progress::{Progress, Silent};
 use snapkeep::repository::snapshots::{self, Listed, Listing};
@@ -21,9 +22,18 @@ pub fn create(disk: &SimulatedDisk, place: &Path) -> Result<Arc<Repository>> {
 }
 
 pub fn open(disk: &SimulatedDisk, place: &Path, password: Option<&str>) -> Result<Arc<Repository>> {
+    open_cached(disk, place, password, None)
+}
+
+pub fn open_cached(
+    disk: &SimulatedDisk,
+    place: &Path,
+    password: Option<&str>,
+    cache: Option<&Path>,
+) -> Result<Arc<Repository>> {
     let backend = LocalBackend::open_on(disk.clone(), place)?;
     let password = password.map(|p| Password::new(p.as_bytes().to_vec()).expect("a password"));
-    locate(Arc::new(backend))?.open(password.as_ref(), None).map(Arc::new)
+    locate(Arc::new(backend))?.open(password.as_ref(), cache).map(Arc::new)
 }
 
 pub fn newest(repository: &Repository) -> Result<Option<Listed>> {
@@ -49,7 +59,8 @@ pub fn small_tree(random: &mut shelf::Random) -> Tree {
 pub fn edit(random: &mut shelf::Random, tree: &mut Tree, now: i64) {
     let n = random.next();
     tree.insert(format!("home/a/n{:02}", n % 8), file(random.bytes((n % 900) as usize), now));
-    let files: Vec<String> = tree.iter().filter(|(_, t)| t.mtime >= 100).map(|(p, _)| p.clone()).collect();
+    let files: Vec<String> =
+        tree.iter().filter(|(_, t)| t.kind == Kind::File).map(|(p, _)| p.clone()).collect();
     let path = &files[random.below(files.len())];
     if n.is_multiple_of(5) && files.len() > 3 {
         tree.remove(path);
@@ -76,6 +87,9 @@ pub enum Fact {
     Reported(SnapshotId, Arc<Tree>),
     Tagging(SnapshotId, Vec<String>),
     Tagged(SnapshotId, Vec<String>),
+    /// From now on it may be there or not.
+    Forgetting(SnapshotId),
+    Forgotten(SnapshotId),
 }
 
 /// What a repository has promised.
@@ -105,6 +119,13 @@ impl Promised {
             }
             Fact::Tagged(id, tags) => {
                 self.tags.insert(*id, BTreeSet::from([tags.clone()]));
+            }
+            Fact::Forgetting(id) => {
+                self.snapshots.remove(id);
+                self.tags.remove(id);
+            }
+            Fact::Forgotten(id) => {
+                self.gone.insert(*id);
             }
         }
     }
