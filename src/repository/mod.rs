@@ -10,6 +10,8 @@ pub mod encode;
 pub mod packer;
 pub mod writer;
 pub mod removal;
+pub mod notes;
+pub mod trash;
 pub mod keys;
 pub mod snapshots;
 
