@@ -2,7 +2,7 @@
 //! the tombstone is old enough and a collection deletes the record.
 //!
 //! A tombstone is never taken back: a collector may be about to act on it. Who wants the snapshot again commits it
-//! anew (`crate::forget::undelete`). Clocks decide here how long something can be brought back, and nothing else.
+//! anew (`undelete`). Clocks decide here how long something can be brought back, and nothing else.
 
 use super::notes::{self, Notes, Pin};
 use super::snapshots::Listed;
