@@ -242,7 +242,7 @@ fn hold(series: &Series<'_>, reasons: &mut BTreeMap<SnapshotId, Vec<String>>) ->
         return None;
     }
     for id in &held {
-        let reason = format!("held: the newest, {}, {found}", newest.id.short());
+        let reason = format!("held: newest {}", found.word());
         reasons.entry(*id).or_default().push(reason);
     }
     Some(format!(

@@ -70,6 +70,12 @@ pub fn run(
     Ok(Undeleted { old: old.id, new, before, left })
 }
 
+/// Whether it could be brought back now. Changes nothing.
+pub fn look(repository: &Repository, gone: &Forgotten, progress: &Progress) -> Result<()> {
+    let reader = repository.reader()?;
+    require_whole(&reader, &gone.listed, progress).map_err(|e| not_whole(repository, &gone.listed, e))
+}
+
 fn carry_over(repository: &Repository, new: SnapshotId, pin: &Pin, now: Timestamp) -> Result<()> {
     let listed = snapshots::read(repository, new)?;
     set_pin(repository, &listed, Some(pin.clone()), now)

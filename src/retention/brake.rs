@@ -29,6 +29,17 @@ impl Vital {
     }
 }
 
+impl Anomaly {
+    /// In two words.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Anomaly::Incomplete { .. } => "incomplete",
+            Anomaly::FewFiles { .. } => "few files",
+            Anomaly::FewBytes { .. } => "few bytes",
+        }
+    }
+}
+
 /// Looks at a series, oldest first: incomplete, or less than half of the median of the last good ones before it.
 pub fn anomaly(series: &[Vital]) -> Option<Anomaly> {
     let (newest, before) = series.split_last()?;

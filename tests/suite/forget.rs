@@ -1,6 +1,7 @@
 //! Forgetting and bringing back: rules that refuse, what is freed to the byte, and every moment at which it may be
 //! killed.
 
+use crate::backup::{back_up, new_repository};
 use crate::shelf::{Random, Tree, commit, edit, empty, file, random_tree, repository, tree};
 use snapkeep::backend::memory::MemoryBackend;
 use snapkeep::backend::{Backend, FileStat, Pending, SessionFile};
@@ -21,7 +22,7 @@ use snapkeep::manifest::walk::{Groups, read_group};
 use snapkeep::progress::{Progress, Silent};
 use snapkeep::repository::index::read_footer;
 use snapkeep::repository::notes::{self, Notes, Pin, set_pin};
-use snapkeep::repository::snapshots::{self, Listed, Listing, SnapshotFilter, list, read, resolve};
+use snapkeep::repository::snapshots::{Listed, Listing, SnapshotFilter, list, read, resolve};
 use snapkeep::repository::trash::{self, span};
 use snapkeep::repository::writer::Writer;
 use snapkeep::repository::{Repository, locate};
@@ -791,10 +792,22 @@ fn of_a_pin_and_a_tombstone_at_the_same_time_one_sees_the_other() {
 }
 
 #[test]
-fn a_number_in_the_trash_is_taken() {
-    let (_, repository, all) = series(3);
-    forget_at(&repository, &[all[2].id], false, NOW);
-    let listing = list(&repository).expect("listed");
-    assert_eq!(listing.live().map(|l| l.record.sequence).max(), Some(3));
-    assert_eq!(snapshots::list(&repository).expect("listed").snapshots.len(), 2);
+fn a_number_in_the_trash_is_taken_and_nobody_s_parent() {
+    let repository = new_repository(Arc::new(MemoryBackend::new()), None);
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("a"), "some").expect("a file");
+    let mut made = Vec::new();
+    for n in 0..4 {
+        made.push(back_up(&repository, dir.path()).snapshot.expect("a snapshot"));
+        if n < 3 {
+            forget_at(&repository, &made[n..], false, NOW);
+        }
+    }
+    let there = list(&repository).expect("listed").snapshots;
+    assert_eq!((ids(&there), there[0].record.sequence), (vec![made[3]], 4));
+    assert_eq!(there[0].record.parent, None);
+    let back = bring_back(&repository, made[2]).expect("back");
+    assert_eq!(visible(&repository), [back.new, made[3]], "where it was in the order");
+    let next = back_up(&repository, dir.path());
+    assert_eq!(next.parent, Some(made[3]));
 }

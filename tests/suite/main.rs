@@ -7,6 +7,7 @@ mod check_stand;
 mod chunker;
 mod cli;
 mod cli_ends;
+mod cli_forget;
 mod compare;
 mod compare_live;
 mod forget;

@@ -172,10 +172,10 @@ fn row(context: &Context, listed: &Listed, pin: Option<&Pin>) -> [Vec<String>; 6
     let local = Timestamp::parse(&record.time, context.now()).map(Timestamp::local);
     let mut host = vec![name(&record.hostname)];
     let mut tags: Vec<String> = record.tags.iter().map(|tag| name(tag)).collect();
-    tags.extend(pin.map(|pin| match &pin.label {
-        Some(label) => format!("pinned: {}", name(label)),
-        None => "pinned".to_owned(),
-    }));
+    if let Some(pin) = pin {
+        tags.push("pinned".to_owned());
+        tags.extend(pin.label.as_deref().map(|label| format!("\"{}\"", name(label))));
+    }
     let mut size = vec![units::bytes(record.summary.total_bytes_processed)];
     if context.output.verbose > 0 {
         host.push(name(&record.username));

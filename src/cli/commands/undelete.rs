@@ -5,7 +5,7 @@ use crate::cli::failure::{Outcome, usage};
 use crate::cli::json::Message;
 use crate::cli::options::FilterArgs;
 use crate::cli::terminal::Watch;
-use crate::forget::undelete::{Undeleted, resolve, run as undelete};
+use crate::forget::undelete::{Undeleted, look, resolve, run as undelete};
 use crate::repository::snapshots::list;
 use crate::repository::trash::Forgotten;
 
@@ -43,11 +43,14 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let host = crate::os::process::host_name();
     let mut code = 0;
     for gone in chosen {
+        let mut watch = Watch::beside_results(context);
         if context.global.dry_run {
+            let looked = look(&repository, gone, &watch.progress);
+            watch.finish();
+            looked?;
             context.output.say(&format!("would bring back snapshot {}", gone.listed.id.short()))?;
             continue;
         }
-        let mut watch = Watch::beside_results(context);
         let back = context.patiently(|| undelete(&repository, gone, &host, &context.clock, &watch.progress));
         watch.finish();
         code = context.output.told(tell(context, &back?), code);
