@@ -61,8 +61,13 @@ impl Timestamp {
 
     /// `2026-11-20 11:30:05` in the machine's time zone, for people.
     pub fn local(self) -> String {
+        self.in_zone(&Zone::system())
+    }
+
+    /// As `local`, in a zone of choice.
+    pub fn in_zone(self, zone: &Zone) -> String {
         match self.to_jiff() {
-            Some(t) => t.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            Some(t) => t.to_zoned(zone.0.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
             None => format!("@{}", self.secs),
         }
     }
@@ -98,9 +103,131 @@ impl Timestamp {
     }
 }
 
+/// A time zone: whose calendar says which hour, day and week a moment belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zone(jiff::tz::TimeZone);
+
+/// A moment on the wall of some zone. Two moments are in the same hour, day, … when those parts are equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Calendar {
+    pub year: i16,
+    pub month: i8,
+    pub day: i8,
+    pub hour: i8,
+    pub minute: i8,
+    /// Seconds east of Greenwich: tells the two hours apart that bear one name when summer time ends.
+    pub offset: i32,
+    /// The ISO 8601 week and the year it is counted in.
+    pub week: (i16, i8),
+}
+
+/// Years, months, … before a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Reach {
+    pub years: u16,
+    pub months: u32,
+    pub days: u32,
+    pub hours: u32,
+}
+
+impl Zone {
+    pub const UTC: Zone = Zone(jiff::tz::TimeZone::UTC);
+
+    pub fn system() -> Self {
+        Zone(jiff::tz::TimeZone::system())
+    }
+
+    /// `system`, a name such as `Europe/Berlin`, or a POSIX rule such as `CET-1CEST,M3.5.0,M10.5.0/3`.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text.trim() {
+            "system" => Ok(Zone::system()),
+            "UTC" | "utc" | "Z" => Ok(Zone::UTC),
+            name => jiff::tz::TimeZone::get(name)
+                .or_else(|_| jiff::tz::TimeZone::posix(name))
+                .map(Zone)
+                .map_err(|_| {
+                    Error::invalid(format!(
+                        "`{text}` is no time zone this machine knows; use UTC, system, a name such as \
+                         Europe/Berlin, or a rule such as CET-1CEST,M3.5.0,M10.5.0/3"
+                    ))
+                }),
+        }
+    }
+
+    /// Moments beyond the years -9999 and 9999 count as the first and the last one within.
+    fn zoned(&self, t: Timestamp) -> jiff::Zoned {
+        let limit = if t.secs < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+        t.to_jiff().unwrap_or(limit).to_zoned(self.0.clone())
+    }
+
+    pub fn calendar(&self, t: Timestamp) -> Calendar {
+        let there = self.zoned(t);
+        let week = there.date().iso_week_date();
+        Calendar {
+            year: there.year(),
+            month: there.month(),
+            day: there.day(),
+            hour: there.hour(),
+            minute: there.minute(),
+            offset: there.offset().seconds(),
+            week: (week.year(), week.week()),
+        }
+    }
+
+    /// The moment `reach` before `t`: years, months and days by the calendar (a day that a month does not have is its
+    /// last one), then hours by the clock. The beginning of time when there is none so early.
+    pub fn before(&self, t: Timestamp, reach: &Reach) -> Timestamp {
+        let span = jiff::Span::new()
+            .try_years(reach.years)
+            .and_then(|s| s.try_months(reach.months))
+            .and_then(|s| s.try_days(reach.days));
+        let hours = jiff::Span::new().try_hours(reach.hours);
+        let then = span.and_then(|span| self.zoned(t).checked_sub(span));
+        let then = then.and_then(|then| then.checked_sub(hours?));
+        match then {
+            // A moment out of jiff's years was moved into them; what lies before it is out of reach, too.
+            Ok(then) if t.to_jiff().is_some() => Timestamp::from_jiff(then.timestamp()),
+            _ => Timestamp { secs: i64::MIN, nanos: 0 },
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_zone_has_its_own_days_and_two_hours_of_one_name_in_autumn() {
+        let zone = Zone::parse("CET-1CEST,M3.5.0,M10.5.0/3").expect("a rule");
+        let at = |text: &str| {
+            let t = Timestamp::parse(text, Timestamp::default()).expect("a time");
+            zone.calendar(t)
+        };
+        let (first, second) = (at("2026-10-25T00:30:00Z"), at("2026-10-25T01:30:00Z"));
+        assert_eq!((first.hour, second.hour), (2, 2));
+        assert_ne!(first.offset, second.offset);
+        assert_eq!(at("2026-12-31T23:30:00Z").year, 2027);
+        assert_eq!(at("2027-01-01T12:00:00Z").week, (2026, 53), "a Friday of the last week of 2026");
+        assert!(Zone::parse("Middle/Earth").is_err());
+    }
+
+    #[test]
+    fn reaching_back_follows_the_calendar() {
+        let at = |text: &str| Timestamp::parse(text, Timestamp::default()).expect("a time");
+        let back = |text, reach| Zone::UTC.before(at(text), &reach).rfc3339();
+        let months = |months| Reach { months, ..Reach::default() };
+        assert_eq!(back("2028-03-31T10:00:00Z", months(1)), "2028-02-29T10:00:00Z");
+        assert_eq!(
+            back("2028-02-29T10:00:00Z", Reach { years: 1, ..Reach::default() }),
+            "2027-02-28T10:00:00Z"
+        );
+        let zone = Zone::parse("CET-1CEST,M3.5.0,M10.5.0/3").expect("a rule");
+        let day = Reach { days: 1, ..Reach::default() };
+        let spring = zone.before(at("2026-03-29T12:00:00+02:00"), &day);
+        assert_eq!(spring, at("2026-03-28T12:00:00+01:00"), "a day of 23 hours");
+        let ever = Reach { years: u16::MAX, ..Reach::default() };
+        assert_eq!(Zone::UTC.before(at("2026-01-01T00:00:00Z"), &ever).secs, i64::MIN);
+    }
 
     #[test]
     fn times_before_1970_keep_nanoseconds_counting_upward() {

@@ -15,6 +15,7 @@ pub mod format;
 pub mod chunker;
 pub mod compress;
 pub mod crypto;
+pub mod retention;
 
 // Floor 2: world
 pub mod os;
@@ -31,6 +32,7 @@ pub mod manifest;
 pub mod backup;
 pub mod compare;
 pub mod copy;
+pub mod forget;
 pub mod check;
 pub mod gc;
 pub mod repair;

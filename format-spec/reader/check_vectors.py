@@ -201,6 +201,8 @@ def record(stored, v, _):
     if v["type"] == "session":
         f.field(found, "host", str, "a vector")
         f.need(0 <= f.field(found, "pid", int, "a vector") < 1 << 32, "a number out of range")
+    if v["type"] == "note" and found["note"] == "pin":
+        f.field(found, "pinned", bool, "a vector")
     return found
 
 

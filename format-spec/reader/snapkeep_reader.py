@@ -3,8 +3,8 @@
 
 snapkeep_reader.py [--password-file FILE] REPO snapshots | ls SNAP | restore SNAP TARGET | check
 
-SNAP is the beginning of a snapshot's id, or `latest`. The password of an encrypted repository comes from
---password-file or SNAPKEEP_PASSWORD. Ends with 0 when everything was as it should be, 1 otherwise.
+SNAP is the beginning of a snapshot's id, or `latest`. Forgotten snapshots are listed as such, and read by their ids.
+The password of an encrypted repository comes from --password-file or SNAPKEEP_PASSWORD. Ends with 0 when everything was as it should be, 1 otherwise.
 """
 import argparse
 import os
@@ -182,7 +182,7 @@ class Repository:
         return plain[start:start + body.chunks[place.slot][1]]
 
     def snapshots(self):
-        """(id, record) in order, with noted tags; and what cannot be read."""
+        """(id, record) in order, with what was noted: tags, "forgotten", "pinned"; and what cannot be read."""
         found, bad, notes = {}, [], []
         for name, _ in self.list("snapshots"):
             try:
@@ -205,14 +205,23 @@ class Repository:
                 notes.append((field(note, "sequence", int, "a note"), name, note))
             except (Damage, Newer) as e:
                 bad.append("note %s: %s" % (name, e))
-        for _, _, note in sorted(notes, key=lambda n: n[:2]):
-            if note.get("note") == "tags" and note.get("snapshot") in found:
-                found[note["snapshot"]]["tags"] = field(note, "tags", list, "a note")
+        for _, name, note in sorted(notes, key=lambda n: n[:2]):
+            record = found.get(note.get("snapshot"), {})
+            try:
+                if note.get("note") == "tags":
+                    record["tags"] = field(note, "tags", list, "a note")
+                elif note.get("note") == "forgotten":
+                    record["forgotten"] = field(note, "time", str, "a note")
+                elif note.get("note") == "pin":
+                    record["pinned"] = field(note, "pinned", bool, "a note")
+            except Damage as e:
+                bad.append("note %s: %s" % (name, e))
         return sorted(found.items(), key=order), bad
 
     def snapshot(self, text):
         found = self.snapshots()[0]
-        fits = found[-1:] if text == "latest" else [s for s in found if s[0].startswith(text)]
+        seen = [s for s in found if "forgotten" not in s[1]]
+        fits = seen[-1:] if text == "latest" else [s for s in found if s[0].startswith(text)]
         if len(fits) != 1:
             raise Refused("`%s` names %s snapshot" % (text, "more than one" if fits else "no"))
         return fits[0]
@@ -439,7 +448,8 @@ def main():
         if args.command == "snapshots":
             snapshots, troubles = repo.snapshots()
             for name, r in snapshots:
-                print(name, r["time"], r["hostname"], " ".join(r["paths"]), ",".join(r.get("tags", [])))
+                noted = [w for w, there in (("pinned", r.get("pinned")), ("forgotten", "forgotten" in r)) if there]
+                print(name, r["time"], r["hostname"], " ".join(r["paths"]), ",".join(r.get("tags", [])), *noted)
         elif args.command == "ls":
             for e in repo.entries(repo.snapshot(args.args[0])[1]):
                 target = " -> " + show(e.target) if e.target else ""

@@ -36,9 +36,10 @@ impl Series {
     pub fn find(listing: &Listing, options: &Options, paths: &[String]) -> Result<Self> {
         let same = |l: &&Listed| l.record.hostname == options.host && l.record.paths == paths;
         let last = listing.snapshots.iter().filter(same).max_by_key(|l| l.record.sequence);
+        // What lies in the trash is nobody's parent, but its number is taken and its place in the order, too.
+        let ever = || listing.live().filter(same);
         // A time that the user gave says nothing about the clock and must not push later snapshots into the future.
-        let by_clock = |l: &&Listed| same(l) && l.record.time == l.record.backup_start;
-        let clocked = listing.snapshots.iter().rfind(by_clock);
+        let clocked = ever().filter(|l| l.is_clocked()).map(|l| l.record.order_time).max();
         let parent = match &options.parent {
             ParentChoice::Nothing => None,
             ParentChoice::Auto => last.cloned(),
@@ -50,8 +51,8 @@ impl Series {
         };
         Ok(Series {
             parent,
-            sequence: last.map_or(1, |l| l.record.sequence + 1),
-            order_time: clocked.map_or(i64::MIN, |l| l.record.order_time),
+            sequence: ever().map(|l| l.record.sequence).max().map_or(1, |n| n.saturating_add(1)),
+            order_time: clocked.unwrap_or(i64::MIN),
         })
     }
 }

@@ -1,10 +1,13 @@
 //! Snapshots that belong together: of one host, of the same paths, with the same tags.
 
-use super::json::SnapshotJson;
+use super::json::{Message, SnapshotJson};
 use super::names::{decode_path, escape};
 use crate::error::{Error, Result};
+use crate::id::SnapshotId;
+use crate::repository::notes::Pin;
 use crate::repository::snapshots::Listed;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// What snapshots of one group have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +81,20 @@ pub fn group(snapshots: &[Listed], by: GroupBy) -> Vec<Group<'_>> {
     groups
 }
 
+impl GroupKey {
+    /// As restic's `forget` names a group: `tags`, `host`, `paths`, each null where it was not asked for.
+    pub fn fields(&self, message: Message) -> Message {
+        let shown = |paths: &Vec<String>| {
+            let lossy = |p: &String| String::from_utf8_lossy(&decode_path(p)).into_owned();
+            paths.iter().map(lossy).collect::<Vec<String>>()
+        };
+        message
+            .with("tags", self.tags.clone())
+            .with("host", self.hostname.as_str())
+            .with("paths", self.paths.as_ref().map(shown))
+    }
+}
+
 impl<'a> Group<'a> {
     pub fn title(&self) -> String {
         let mut parts = Vec::new();
@@ -99,10 +116,8 @@ impl<'a> Group<'a> {
         format!("snapshots of {}:", if parts.is_empty() { "all".to_owned() } else { parts.join(", ") })
     }
 
-    pub fn json(&self) -> GroupJson<'_> {
-        GroupJson {
-            group_key: &self.key,
-            snapshots: self.snapshots.iter().map(|s| SnapshotJson::new(s)).collect(),
-        }
+    pub fn json<'g>(&'g self, pins: &'g BTreeMap<SnapshotId, Pin>) -> GroupJson<'g> {
+        let json = |s: &&'g Listed| SnapshotJson::new(s).pinned(pins.get(&s.id));
+        GroupJson { group_key: &self.key, snapshots: self.snapshots.iter().map(json).collect() }
     }
 }

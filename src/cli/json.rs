@@ -3,6 +3,7 @@
 use super::names::decode_path;
 use crate::format::entry::{Entry, Kind};
 use crate::format::snapshot::{GitState, Summary};
+use crate::repository::notes::Pin;
 use crate::repository::snapshots::Listed;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -98,6 +99,24 @@ pub struct SnapshotJson<'a> {
     git: Option<&'a GitState>,
     #[serde(skip_serializing_if = "Option::is_none")]
     original: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pin: Option<PinJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trash: Option<TrashJson>,
+}
+
+/// There for a pinned snapshot.
+#[derive(Serialize)]
+struct PinJson<'a> {
+    label: Option<&'a str>,
+}
+
+/// There for a snapshot in the trash; null where a clock was wrong.
+#[derive(Serialize)]
+pub struct TrashJson {
+    pub forgotten: Option<String>,
+    pub expires: Option<String>,
+    pub days_left: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -136,7 +155,19 @@ impl<'a> SnapshotJson<'a> {
             },
             git: record.git.as_ref(),
             original: record.origin.as_deref(),
+            pin: None,
+            trash: None,
         }
+    }
+
+    #[must_use]
+    pub fn pinned(self, pin: Option<&'a Pin>) -> Self {
+        SnapshotJson { pin: pin.map(|p| PinJson { label: p.label.as_deref() }), ..self }
+    }
+
+    #[must_use]
+    pub fn in_trash(self, trash: TrashJson) -> Self {
+        SnapshotJson { trash: Some(trash), ..self }
     }
 
     /// As a line among lines of other kinds.

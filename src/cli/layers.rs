@@ -134,7 +134,12 @@ fn option(section: Option<&str>, arg: &Arg) -> Option<Known> {
             // The same for every command that has them.
             if matches!(
                 name.as_str(),
-                "host" | "new-password-file" | "from-password-file" | "from-password-command"
+                "host"
+                    | "new-password-file"
+                    | "from-password-file"
+                    | "from-password-command"
+                    | "trash-days"
+                    | "time-zone"
             ) {
                 variables.push(format!("SNAPKEEP_{}", upper(&name)));
             }

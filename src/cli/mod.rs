@@ -10,6 +10,7 @@ mod names;
 mod options;
 mod output;
 mod password;
+mod policy;
 mod seen;
 mod sources;
 mod stop;
@@ -65,6 +66,9 @@ enum Word {
     Repair(c::repair::Word),
     Stats(c::stats::Args),
     Copy(c::copy::Args),
+    Forget(Box<c::forget::Args>),
+    Undelete(c::undelete::Args),
+    Pin(c::pin::Args),
     Tag(c::tag::Args),
     #[command(subcommand)]
     Key(c::key::Word),
@@ -124,6 +128,9 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Repair(word) => c::repair::run(context, word),
         Word::Stats(args) => c::stats::run(context, args),
         Word::Copy(args) => c::copy::run(context, args),
+        Word::Forget(args) => c::forget::run(context, args),
+        Word::Undelete(args) => c::undelete::run(context, args),
+        Word::Pin(args) => c::pin::run(context, args),
         Word::Dump(args) => c::dump::run(context, args),
         Word::Tag(args) => c::tag::run(context, args),
         Word::Key(word) => c::key::run(context, word),

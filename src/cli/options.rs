@@ -5,6 +5,7 @@ use crate::clock::Timestamp;
 use crate::compress::Level;
 use crate::error::Result;
 use crate::repository::snapshots::{Listed, Listing, SnapshotFilter, encode_path, resolve};
+use crate::repository::trash;
 use crate::source::roots::Root;
 use crate::units;
 use clap::Args;
@@ -99,14 +100,37 @@ pub struct FilterArgs {
 
 impl FilterArgs {
     pub fn filter(&self) -> Result<SnapshotFilter> {
-        let tags = |list: &String| list.split(',').map(str::to_owned).collect();
-        let mut paths = Vec::new();
-        for path in &self.path {
-            let mut absolute = vec![b'/'];
-            absolute.extend(Root::new(path)?.stored);
-            paths.push(encode_path(&absolute));
-        }
-        Ok(SnapshotFilter { hosts: self.host.clone(), tags: self.tag.iter().map(tags).collect(), paths })
+        filter(&self.host, &self.tag, &self.path)
+    }
+}
+
+/// The filter that lets through what has one of the hosts, one of the sets of tags, and all of the paths.
+pub fn filter(hosts: &[String], tags: &[String], paths: &[PathBuf]) -> Result<SnapshotFilter> {
+    let mut encoded = Vec::new();
+    for path in paths {
+        let mut absolute = vec![b'/'];
+        absolute.extend(Root::new(path)?.stored);
+        encoded.push(encode_path(&absolute));
+    }
+    Ok(SnapshotFilter { hosts: hosts.to_vec(), tags: tag_sets(tags), paths: encoded })
+}
+
+/// Each text is a set of tags, separated by commas; an empty one means that there are none.
+pub fn tag_sets(texts: &[String]) -> Vec<Vec<String>> {
+    texts.iter().map(|list| list.split(',').map(str::to_owned).collect()).collect()
+}
+
+/// How long forgotten snapshots can be brought back.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct TrashArgs {
+    /// Days that forgotten snapshots stay in the trash before `prune` deletes them
+    #[arg(long, value_name = "DAYS", default_value_t = trash::DAYS)]
+    trash_days: u32,
+}
+
+impl TrashArgs {
+    pub fn keep(&self) -> Duration {
+        trash::span(self.trash_days)
     }
 }
 

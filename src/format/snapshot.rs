@@ -103,6 +103,18 @@ pub struct Note {
 pub enum NoteKind {
     /// The tags from now on.
     Tags { tags: Vec<String> },
+    /// A tombstone: the snapshot is in the trash from now on and never leaves it under this id.
+    Forgotten {
+        /// The machine that forgot it, for people.
+        #[serde(default)]
+        host: String,
+    },
+    /// Whether the snapshot is pinned from now on: then no policy forgets it, and nothing empties it from the trash.
+    Pin {
+        pinned: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        label: Option<String>,
+    },
     /// Written by a later version; kept, not understood.
     #[serde(other)]
     Unknown,

@@ -8,6 +8,7 @@ pub mod live;
 pub mod plan;
 mod repack;
 
+use crate::clock::Timestamp;
 use crate::compress::Level;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Folder};
@@ -15,7 +16,7 @@ use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::progress::{Problem, Progress, Report};
 use crate::repository::index::{Index, Sides};
 use crate::repository::reader::Reader;
-use crate::repository::{Repository, condemned, distrust, random, sessions, sighting, snapshots};
+use crate::repository::{Repository, condemned, distrust, random, sessions, sighting, snapshots, trash};
 use live::Live;
 use plan::{PackUse, Plan};
 use std::collections::{BTreeMap, HashSet};
@@ -49,6 +50,9 @@ pub struct PruneOptions {
     pub wait: Duration,
     /// Look and plan, change nothing.
     pub dry_run: bool,
+    /// How long forgotten snapshots stay in the trash, and what time it is for that.
+    pub trash: Duration,
+    pub now: Timestamp,
     /// Go on although far fewer packs or snapshots are listed than this machine saw last.
     pub accept_shrunk: bool,
     /// Store chunks anew that rest on others which nothing else needs, so that those can go.
@@ -64,6 +68,8 @@ impl Default for PruneOptions {
             host: crate::os::process::host_name(),
             wait: Duration::from_secs(300),
             dry_run: false,
+            trash: trash::span(trash::DAYS),
+            now: Timestamp::default(),
             accept_shrunk: false,
             drop_bases: false,
         }
@@ -75,6 +81,8 @@ impl Default for PruneOptions {
 pub struct PruneReport {
     /// What was decided; of the last plan when there were several.
     pub plan: Plan,
+    /// Snapshots that were in the trash for long enough; in a dry run they would be deleted, and still count as needed.
+    pub expired: u64,
     /// Packs of an earlier collection that were deleted first.
     pub resumed: u64,
     pub deleted_packs: u64,
@@ -139,7 +147,11 @@ fn collect(
     report: &dyn Report,
     done: &mut PruneReport,
 ) -> Result<()> {
+    let expired = trash::expired(repository, options.now, options.trash)?;
+    done.expired = expired.len() as u64;
     if !options.dry_run {
+        trash::delete(repository, &expired)?;
+        trash::sweep(repository)?;
         sessions::evict_dead(repository, &options.host)?;
         let before = done.deleted_packs;
         if !finish::lists(repository, options, progress, report, done)? {

@@ -18,8 +18,10 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// More tiers than this are merged into one.
-const TIERS_MAX: usize = 8;
+/// So many tiers of about one size are merged into one: each chunk is rewritten a few times, however many there are.
+const TIERS_MERGED: usize = 8;
+/// All tiers of fewer chunks count as of one size.
+const TIER_CHUNKS_MIN: u64 = 4096;
 /// A tier is closed when it lists this many chunks, so that building one takes bounded memory.
 const TIER_CHUNKS_MAX: usize = 1 << 18;
 
@@ -95,10 +97,8 @@ impl Index {
         let mut fresh: Vec<(PackId, u64)> = listed.into_iter().collect();
         fresh.sort_unstable();
         index.add_packs(backend, keyring, &fresh, cache)?;
-        if let Some(dir) = cache
-            && index.tiers.len() > TIERS_MAX
-        {
-            index.merge(dir);
+        if let Some(dir) = cache {
+            index.settle(dir, 0);
         }
         let trusted = index.tiers.len();
         index.add_packs(backend, keyring, &apart, None)?;
@@ -116,11 +116,6 @@ impl Index {
     ) -> Result<Self> {
         let mut index = Index::default();
         index.add_packs(backend, keyring, &sides.kept, dir)?;
-        if let Some(dir) = dir
-            && index.tiers.len() > TIERS_MAX
-        {
-            index.merge(dir);
-        }
         let kept = index.tiers.len();
         index.add_packs(backend, keyring, &sides.distrusted, dir)?;
         let distrusted = index.tiers.len();
@@ -145,6 +140,7 @@ impl Index {
         packs: &[(PackId, u64)],
         cache: Option<&Path>,
     ) -> Result<()> {
+        let from = self.tiers.len();
         let (mut infos, mut listed) = (Vec::new(), Vec::new());
         for batch in packs.chunks(64) {
             let footers: Vec<_> = batch
@@ -168,6 +164,9 @@ impl Index {
             }
             if listed.len() >= TIER_CHUNKS_MAX {
                 self.push_tier(std::mem::take(&mut infos), std::mem::take(&mut listed), cache);
+                if let Some(dir) = cache {
+                    self.settle(dir, from);
+                }
             }
         }
         if !infos.is_empty() {
@@ -184,15 +183,29 @@ impl Index {
         self.tiers.push(built.unwrap_or_else(|| Tier::in_memory(packs, listed)));
     }
 
-    /// One tier in place of many; on any trouble the old ones simply stay.
-    fn merge(&mut self, dir: &Path) {
-        let Ok(merged) = merge_tiers(dir, &self.tiers) else { return };
-        for old in self.tiers.drain(..) {
-            if let Some(path) = old.path() {
+    /// Merges tiers of about one size until there are few of each, of those from number `from` on; on any trouble they
+    /// simply stay.
+    fn settle(&mut self, dir: &Path, from: usize) {
+        let size = |tier: &Tier| {
+            (tier.count() / TIER_CHUNKS_MIN).checked_ilog(TIERS_MERGED as u64).map_or(0, |n| n + 1)
+        };
+        loop {
+            let mut sizes: Vec<u32> = self.tiers[from..].iter().map(size).collect();
+            sizes.sort_unstable();
+            let many = sizes.chunk_by(|a, b| a == b).find(|same| same.len() >= TIERS_MERGED);
+            let Some(same) = many.and_then(|same| same.first().copied()) else { return };
+            let (chosen, rest): (Vec<Tier>, Vec<Tier>) =
+                self.tiers.drain(from..).partition(|t| size(t) == same);
+            self.tiers.extend(rest);
+            let Ok(merged) = merge_tiers(dir, &chosen) else {
+                self.tiers.extend(chosen);
+                return;
+            };
+            for path in chosen.iter().filter_map(Tier::path) {
                 let _ = std::fs::remove_file(path);
             }
+            self.tiers.push(merged);
         }
-        self.tiers.push(merged);
     }
 
     /// Remembers the packs of a finished backup, so that the next one need not read their footers.

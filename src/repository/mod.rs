@@ -13,6 +13,8 @@ pub mod packer;
 pub mod sessions;
 pub mod writer;
 pub mod removal;
+pub mod notes;
+pub mod trash;
 pub mod keys;
 pub mod sighting;
 pub mod snapshots;

@@ -50,6 +50,13 @@ pub fn note(cache: &Path, seen: Sighting) {
     }
 }
 
+/// Snapshots were deleted from here: they are not missed.
+pub fn forget(cache: &Path, snapshots: u64) {
+    if let Some(before) = last(cache) {
+        note(cache, Sighting { snapshots: before.snapshots.saturating_sub(snapshots), ..before });
+    }
+}
+
 /// Refuses when less than half of what was seen last is listed.
 pub fn refuse_shrunk(cache: &Path, now: Sighting) -> Result<()> {
     let Some(before) = last(cache) else { return Ok(()) };

@@ -1,15 +1,18 @@
-//! Snapshots: list them, find the one that is meant, note tags.
+//! Snapshots: list them, find the one that is meant.
 
-use super::{Repository, random};
-use crate::backend::write_new;
+use super::Repository;
+use super::notes::{self, Pin};
+pub use super::notes::{read as read_note, set_tags};
+use super::trash::Forgotten;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{FrameKind, decode_frame_header};
-use crate::format::snapshot::{self, Note, NoteKind, SessionInfo, Snapshot};
-use crate::format::{FileName, Folder, HEADER_LEN, decode_header, encode_header, limit};
-use crate::id::{CHUNK_ID_LEN, ChunkId, Name, SnapshotId, unhex};
+use crate::format::snapshot::{self, SessionInfo, Snapshot};
+use crate::format::{FileName, Folder, HEADER_LEN, decode_header, limit};
+use crate::id::{CHUNK_ID_LEN, ChunkId, SnapshotId, unhex};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
-use std::collections::HashMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Narrows what `latest` and times look at; empty fields match everything.
 #[derive(Clone, Debug, Default)]
@@ -43,10 +46,42 @@ pub struct Listed {
 /// What listing found.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
-    /// Oldest first.
+    /// Oldest first, without those in the trash. **Not** everything that must be kept: see `live`.
     pub snapshots: Vec<Listed>,
+    /// In the trash: records that are still there and whose chunks are still needed. Oldest first.
+    pub forgotten: Vec<Forgotten>,
     /// Snapshots that cannot be read, with the reason.
     pub damaged: Vec<(SnapshotId, String)>,
+    /// Pinned snapshots, wherever they are listed.
+    pub pins: BTreeMap<SnapshotId, Pin>,
+    /// Snapshots with notes of a kind that this version does not know: who decides about them knows too little.
+    pub unclear: BTreeSet<SnapshotId>,
+    /// Notes that cannot be read, with the reason. Any of them may be a pin.
+    pub unread_notes: Vec<(FileName, String)>,
+}
+
+impl Listing {
+    /// Every record that could be read, those in the trash included: what must not lose a chunk.
+    pub fn live(&self) -> impl Iterator<Item = &Listed> {
+        self.snapshots.iter().chain(self.forgotten.iter().map(|f| &f.listed))
+    }
+}
+
+impl Listed {
+    /// When it was made, or the time that the user gave it; `None` when the record says something else.
+    pub fn time(&self) -> Option<Timestamp> {
+        Timestamp::parse(&self.record.time, Timestamp::default()).ok()
+    }
+
+    /// Whether its time is the clock's and not one that the user gave.
+    pub fn is_clocked(&self) -> bool {
+        self.record.time == self.record.backup_start
+    }
+
+    /// Snapshots of one series have the same host and paths.
+    pub fn is_of_series(&self, other: &Listed) -> bool {
+        self.record.hostname == other.record.hostname && self.record.paths == other.record.paths
+    }
 }
 
 /// Reads a snapshot's file.
@@ -85,7 +120,16 @@ fn split_frame(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
     Ok(bytes.split_at(len))
 }
 
-/// Every snapshot, oldest first, with the tags noted since.
+/// The order of snapshots: in a series it is the order in which they were made, whatever the clocks said.
+pub fn recorded_order(a: &Listed, b: &Listed) -> Ordering {
+    // Two series may commit within one second; then the start of the backup, to the nanosecond, decides.
+    let start = |l: &Listed| Timestamp::parse(&l.record.backup_start, Timestamp::default()).ok();
+    let order = a.record.order_time.cmp(&b.record.order_time);
+    let order = order.then_with(|| start(a).cmp(&start(b)));
+    order.then(a.record.sequence.cmp(&b.record.sequence)).then(a.id.cmp(&b.id))
+}
+
+/// Every snapshot, oldest first, with what was noted since: tags, pins, and which are in the trash.
 pub fn list(repository: &Repository) -> Result<Listing> {
     let stats = repository.backend().list(Folder::Snapshots)?;
     let read_one = |stat: &crate::backend::FileStat| {
@@ -105,97 +149,10 @@ pub fn list(repository: &Repository) -> Result<Listing> {
             Err(e) => return Err(e),
         }
     }
-    apply_notes(repository, &mut listing)?;
-    listing.snapshots.sort_by(|a, b| {
-        // Two series may commit within one second; then the start of the backup, to the nanosecond, decides.
-        let start = |l: &Listed| Timestamp::parse(&l.record.backup_start, Timestamp::default()).ok();
-        let order = a.record.order_time.cmp(&b.record.order_time);
-        let order = order.then_with(|| start(a).cmp(&start(b)));
-        order.then(a.record.sequence.cmp(&b.record.sequence)).then(a.id.cmp(&b.id))
-    });
+    listing.snapshots.sort_by(recorded_order);
+    notes::apply(repository, &mut listing)?;
     listing.damaged.sort();
     Ok(listing)
-}
-
-/// Reads a note's file.
-pub fn read_note(repository: &Repository, name: &FileName) -> Result<Note> {
-    let bytes = repository.backend().read(name, limit::RECORD_BYTES_MAX)?;
-    let keyring = repository.keyring();
-    decode_header(&bytes, name, Some(keyring.repository()))?;
-    let plain = keyring.unseal(FrameKind::Note, &bytes[HEADER_LEN..]).map_err(|e| e.context(name))?;
-    snapshot::decode(&plain, "a note")
-}
-
-/// Notes by snapshot: sequence, the note's own name, the note.
-type Notes = HashMap<String, Vec<(u64, Name, Note)>>;
-
-/// All notes, by snapshot, in order. Damaged ones are findings of `check`, not of every listing.
-fn notes(repository: &Repository) -> Result<Notes> {
-    let mut notes = Notes::new();
-    for stat in repository.backend().list(Folder::Notes)? {
-        match read_note(repository, &stat.name) {
-            Ok(note) => {
-                let entry = (note.sequence, stat.name.header_name(), note.clone());
-                notes.entry(note.snapshot).or_default().push(entry);
-            }
-            // Written by a later version: not understood, like a kind of note that is not known.
-            Err(e)
-                if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::Unsupported) => {}
-            Err(e) => return Err(e),
-        }
-    }
-    for list in notes.values_mut() {
-        list.sort_by_key(|(sequence, name, _)| (*sequence, *name));
-    }
-    Ok(notes)
-}
-
-fn apply_notes(repository: &Repository, listing: &mut Listing) -> Result<()> {
-    let notes = notes(repository)?;
-    for listed in &mut listing.snapshots {
-        for (_, _, note) in notes.get(&listed.record.id).into_iter().flatten() {
-            if let NoteKind::Tags { tags } = &note.what {
-                listed.record.tags.clone_from(tags);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Notes the tags a snapshot has from now on.
-pub fn set_tags(repository: &Repository, id: SnapshotId, tags: Vec<String>, now: Timestamp) -> Result<()> {
-    let known = notes(repository)?;
-    let last = known.get(&id.to_string()).and_then(|list| list.last()).map_or(0, |(n, _, _)| *n);
-    let note = Note {
-        snapshot: id.to_string(),
-        sequence: last + 1,
-        time: now.rfc3339(),
-        what: NoteKind::Tags { tags },
-    };
-    let body = snapshot::encode(&note);
-    if body.len() as u64 > limit::RECORD_BYTES_MAX / 2 {
-        return Err(Error::invalid("the tags are too long to record"));
-    }
-    let name = FileName::Note(random::name()?);
-    let keyring = repository.keyring();
-    let mut bytes = encode_header(&name, keyring.repository()).to_vec();
-    let salt = random::bytes::<16>()?;
-    bytes.extend_from_slice(&keyring.seal(FrameKind::Note, &body, &salt)?);
-    write_new(repository.backend().as_ref(), &name, &bytes)
-}
-
-/// Findings about notes that cannot be read, for `check`.
-pub fn damaged_notes(repository: &Repository) -> Result<Vec<(FileName, String)>> {
-    let mut damaged = Vec::new();
-    for stat in repository.backend().list(Folder::Notes)? {
-        match read_note(repository, &stat.name) {
-            Err(e) if e.kind().is_unreadable() => damaged.push((stat.name, e.message().to_owned())),
-            Ok(_) => {}
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(damaged)
 }
 
 /// The snapshot meant by an id prefix (4 or more hex digits), `latest`, `latest~N` or `@TIME`.
@@ -218,6 +175,9 @@ pub fn resolve(listing: &Listing, text: &str, filter: &SnapshotFilter, now: Time
             _ => back.strip_prefix('~').and_then(|n| n.parse::<usize>().ok()).ok_or_else(|| unclear(text))?,
         };
         return matching().nth_back(back).cloned().ok_or_else(|| match (back, listing.snapshots.len()) {
+            (_, 0) if !listing.forgotten.is_empty() => {
+                nothing("all snapshots are in the trash; `snapshots --trash` lists them".to_owned())
+            }
             (_, 0) => nothing("the repository has no snapshots yet".to_owned()),
             (0, _) => nothing("no snapshot matches the host, tags and paths asked for".to_owned()),
             _ => nothing(format!("there are only {} matching snapshots", matching().count())),
@@ -240,6 +200,12 @@ pub fn resolve(listing: &Listing, text: &str, filter: &SnapshotFilter, now: Time
                 listing.damaged.iter().find(|(id, _)| id.to_string().starts_with(&prefix))
             {
                 return Err(Error::corrupt(format!("snapshot {} cannot be read: {why}", id.short())));
+            }
+            if let Some(gone) = listing.forgotten.iter().find(|f| f.listed.record.id.starts_with(&prefix)) {
+                return Err(nothing(format!(
+                    "snapshot {} is in the trash; `undelete` brings it back",
+                    gone.listed.id.short()
+                )));
             }
             Err(nothing(format!("no snapshot begins with `{text}`")))
         }

@@ -19,7 +19,7 @@ const CHUNKS: TableDefinition<IdKey, &[u8]> = TableDefinition::new("chunks-3");
 const COUNT: TableDefinition<(), u64> = TableDefinition::new("count-1");
 const PACKS: TableDefinition<u32, &[u8]> = TableDefinition::new("packs-2");
 /// redb's own page cache, per tier: the kernel's is enough.
-const PAGE_CACHE_BYTES: usize = 4 << 20;
+const PAGE_CACHE_BYTES: usize = 2 << 20;
 
 /// Part of the index.
 pub struct Tier {

@@ -3,7 +3,7 @@
 use crate::cli::context::Context;
 use crate::cli::failure::{DAMAGED, Failure, LOCKED, Outcome};
 use crate::cli::json::Message;
-use crate::cli::options::{duration, size};
+use crate::cli::options::{TrashArgs, duration, size};
 use crate::cli::terminal::Watch;
 use crate::error::Result;
 use crate::gc::{MaxUnused, PruneOptions, PruneReport, run as collect};
@@ -24,21 +24,45 @@ prune goes on where this one stopped.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// How much unused space may stay: x% of the repository, SIZE, or unlimited
-    #[arg(long, value_name = "LIMIT", default_value = "5%", value_parser = max_unused)]
-    max_unused: MaxUnused,
-    /// Rewrite packs of at most SIZE in all
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    max_repack_size: Option<u64>,
-    /// How long to wait for backups that run now before leaving the deletion to the next prune
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
-    wait: Duration,
+    #[command(flatten)]
+    limits: Limits,
+    #[command(flatten)]
+    trash: TrashArgs,
     /// Go on although far fewer packs or snapshots are there than when this machine last looked
     #[arg(long)]
     accept_shrunk: bool,
     /// Store changed chunks anew that rest on versions no snapshot needs any more, and free those
     #[arg(long)]
     drop_bases: bool,
+}
+
+/// How much a collection rewrites and how long it waits.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Limits {
+    /// How much unused space may stay: x% of the repository, SIZE, or unlimited
+    #[arg(long, value_name = "LIMIT", default_value = "5%", value_parser = max_unused, help_heading = "Pruning")]
+    max_unused: MaxUnused,
+    /// Rewrite packs of at most SIZE in all
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Pruning")]
+    max_repack_size: Option<u64>,
+    /// How long to wait for backups that run now before leaving the deletion to the next prune
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration, help_heading = "Pruning")]
+    wait: Duration,
+}
+
+impl Limits {
+    fn options(&self, context: &Context, trash: &TrashArgs) -> PruneOptions {
+        PruneOptions {
+            max_unused: self.max_unused,
+            max_repack: self.max_repack_size,
+            level: context.global.compression,
+            wait: self.wait,
+            dry_run: context.global.dry_run,
+            trash: trash.keep(),
+            now: context.now(),
+            ..PruneOptions::default()
+        }
+    }
 }
 
 fn max_unused(text: &str) -> Result<MaxUnused> {
@@ -54,23 +78,22 @@ fn max_unused(text: &str) -> Result<MaxUnused> {
 
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let repository = context.open()?;
-    after(context, &repository, args)
-}
-
-/// Prunes an open repository, as `forget --prune` does.
-pub fn after(context: &Context, repository: &Arc<Repository>, args: &Args) -> Outcome {
     let options = PruneOptions {
-        max_unused: args.max_unused,
-        max_repack: args.max_repack_size,
-        level: context.global.compression,
-        wait: args.wait,
-        dry_run: context.global.dry_run,
         accept_shrunk: args.accept_shrunk,
         drop_bases: args.drop_bases,
-        ..PruneOptions::default()
+        ..args.limits.options(context, &args.trash)
     };
+    collected(context, &repository, &options)
+}
+
+/// Prunes an open repository after `forget`, which has just made its listing shorter.
+pub fn after(context: &Context, repository: &Arc<Repository>, limits: &Limits, trash: &TrashArgs) -> Outcome {
+    collected(context, repository, &limits.options(context, trash))
+}
+
+fn collected(context: &Context, repository: &Arc<Repository>, options: &PruneOptions) -> Outcome {
     let mut watch = Watch::start(context);
-    let done = collect(repository, &options, &watch.progress, &watch.report);
+    let done = collect(repository, options, &watch.progress, &watch.report);
     watch.finish();
     let done = done?;
     let told = match context.output.json {
@@ -125,6 +148,10 @@ fn text(context: &Context, done: &PruneReport) -> std::result::Result<(), Failur
 
 fn finished(context: &Context, done: &PruneReport) -> std::result::Result<(), Failure> {
     let output = &context.output;
+    if done.expired > 0 {
+        let snapshots = counted(done.expired, "snapshot", "snapshots");
+        output.say(&format!("emptied the trash of {snapshots}"))?;
+    }
     if done.short_of_space {
         output.say("the disk was full: whole packs were deleted first")?;
     }
@@ -199,6 +226,7 @@ fn summary(done: &PruneReport, dry_run: bool) -> Message {
         .with("bytes", sizes.value())
         .with("packfiles", packs.value())
         .with("unreadable_packs", unreadable.collect::<Vec<_>>())
+        .with("expired_snapshots", done.expired)
         .with("waiting_for", done.waiting_for.clone())
         .with("short_of_space", done.short_of_space)
 }

@@ -2,15 +2,26 @@
 
 use crate::cli::context::Context;
 use crate::cli::failure::{DAMAGED, Failure, Outcome, usage};
-use crate::cli::groups::{Group, GroupBy, group};
-use crate::cli::json::SnapshotJson;
+use crate::cli::groups::{GroupBy, group};
+use crate::cli::json::{SnapshotJson, TrashJson};
 use crate::cli::names::{decode_path, escape};
-use crate::cli::options::{FilterArgs, snapshots_named};
+use crate::cli::options::{FilterArgs, TrashArgs, snapshots_named};
 use crate::cli::output::Paper;
 use crate::cli::table::{Column, Table};
 use crate::clock::Timestamp;
+use crate::repository::notes::Pin;
 use crate::repository::snapshots::{Listed, Listing, list};
+use crate::repository::trash::Forgotten;
 use crate::units;
+
+const COLUMNS: [Column; 6] = [
+    Column::left("ID"),
+    Column::left("Time"),
+    Column::shrinking("Host"),
+    Column::shrinking("Tags"),
+    Column::shrinking("Paths"),
+    Column::right("Size"),
+];
 
 /// List snapshots, oldest first
 #[derive(clap::Args, Debug)]
@@ -26,6 +37,11 @@ pub struct Args {
     /// Group by host, paths, tags
     #[arg(short, long, value_name = "WHAT[,WHAT…]", value_parser = GroupBy::parse)]
     group_by: Option<GroupBy>,
+    /// List what is in the trash instead, and how long `undelete` can bring it back
+    #[arg(long, visible_alias = "forgotten", conflicts_with_all = ["snapshots", "latest", "group_by"])]
+    trash: bool,
+    #[command(flatten)]
+    keep: TrashArgs,
 }
 
 pub fn run(context: &Context, args: &Args) -> Outcome {
@@ -35,7 +51,14 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     for (id, why) in &listing.damaged {
         context.output.warn(&format!("snapshot {} cannot be read: {why}", id.short()));
     }
+    for (name, why) in &listing.unread_notes {
+        context.output.warn(&format!("{name} cannot be read; it may hold tags or a pin: {why}"));
+    }
     let code = if listing.damaged.is_empty() { 0 } else { DAMAGED };
+    if args.trash {
+        listing.forgotten.retain(|f| filter.matches(&f.listed.record));
+        return context.output.ends(trash(context, args, &listing), code);
+    }
     listing.snapshots = snapshots_named(&listing, &args.snapshots, &filter, context.now())?;
     if let Some(latest) = args.latest {
         let by = args.group_by.unwrap_or(GroupBy::SERIES);
@@ -52,19 +75,23 @@ fn page(context: &Context, args: &Args, listing: &Listing) -> Result<(), Failure
     let mut paper = context.output.paper();
     match (context.output.json, args.group_by) {
         (true, None) => {
-            let all: Vec<_> = listing.snapshots.iter().map(SnapshotJson::new).collect();
+            let json = |l| SnapshotJson::new(l).pinned(listing.pins.get(&l.id));
+            let all: Vec<_> = listing.snapshots.iter().map(json).collect();
             paper.json(&all)?;
         }
         (true, Some(by)) => {
             let groups = group(&listing.snapshots, by);
-            let all: Vec<_> = groups.iter().map(Group::json).collect();
+            let all: Vec<_> = groups.iter().map(|g| g.json(&listing.pins)).collect();
             paper.json(&all)?;
         }
-        (false, None) => print(context, &mut paper, &listing.snapshots.iter().collect::<Vec<_>>())?,
+        (false, None) => {
+            let all: Vec<&Listed> = listing.snapshots.iter().collect();
+            print(context, &mut paper, listing, &all)?;
+        }
         (false, Some(by)) => {
             for group in group(&listing.snapshots, by) {
                 paper.line(&group.title())?;
-                print(context, &mut paper, &group.snapshots)?;
+                print(context, &mut paper, listing, &group.snapshots)?;
                 paper.line("")?;
             }
         }
@@ -72,18 +99,15 @@ fn page(context: &Context, args: &Args, listing: &Listing) -> Result<(), Failure
     paper.finish()
 }
 
-fn print(context: &Context, paper: &mut Paper, snapshots: &[&Listed]) -> Result<(), Failure> {
-    let columns = vec![
-        Column::left("ID"),
-        Column::left("Time"),
-        Column::shrinking("Host"),
-        Column::shrinking("Tags"),
-        Column::shrinking("Paths"),
-        Column::right("Size"),
-    ];
-    let mut table = Table::new(columns);
+fn print(
+    context: &Context,
+    paper: &mut Paper,
+    listing: &Listing,
+    snapshots: &[&Listed],
+) -> Result<(), Failure> {
+    let mut table = Table::new(COLUMNS.to_vec());
     for listed in snapshots {
-        table.row(row(context, listed));
+        table.row(row(context, listed, listing.pins.get(&listed.id)).to_vec());
     }
     for line in table.lines(context.output.width(), context.output.colours()) {
         paper.line(&line)?;
@@ -91,12 +115,67 @@ fn print(context: &Context, paper: &mut Paper, snapshots: &[&Listed]) -> Result<
     paper.line(&units::counted(snapshots.len() as u64, "snapshot", "snapshots"))
 }
 
-fn row(context: &Context, listed: &Listed) -> Vec<Vec<String>> {
+/// What `undelete` can bring back.
+fn trash(context: &Context, args: &Args, listing: &Listing) -> Result<(), Failure> {
+    let (now, keep) = (context.now(), args.keep.keep());
+    let days = |f: &Forgotten| {
+        let left = f.expires(keep)?.secs.saturating_sub(now.secs).max(0);
+        u64::try_from(left).ok().map(|secs| secs.div_ceil(86_400))
+    };
+    let mut paper = context.output.paper();
+    if context.output.json {
+        let json = |f: &'_ Forgotten| TrashJson {
+            forgotten: f.since.map(Timestamp::rfc3339),
+            expires: f.expires(keep).map(Timestamp::rfc3339),
+            days_left: days(f),
+        };
+        let all = listing.forgotten.iter().map(|f| {
+            let pin = listing.pins.get(&f.listed.id);
+            SnapshotJson::new(&f.listed).pinned(pin).in_trash(json(f))
+        });
+        paper.json(&all.collect::<Vec<_>>())?;
+        return paper.finish();
+    }
+    let mut table = Table::new(vec![
+        Column::left("ID"),
+        Column::left("Time"),
+        Column::left("Forgotten"),
+        Column::right("Days left"),
+        Column::shrinking("Host"),
+        Column::shrinking("Paths"),
+    ]);
+    for gone in &listing.forgotten {
+        let row = row(context, &gone.listed, None);
+        let [id, time, host, _, paths, _] = row;
+        let since = gone.since.map_or_else(|| "unknown".to_owned(), |t| t.local().chars().take(10).collect());
+        let left = match (listing.pins.contains_key(&gone.listed.id), days(gone)) {
+            (true, _) => "pinned".to_owned(),
+            (false, Some(days)) => days.to_string(),
+            (false, None) => "stays".to_owned(),
+        };
+        table.row(vec![id, time, vec![since], vec![left], host, paths]);
+    }
+    for line in table.lines(context.output.width(), context.output.colours()) {
+        paper.line(&line)?;
+    }
+    paper.line(&units::counted(
+        listing.forgotten.len() as u64,
+        "snapshot in the trash",
+        "snapshots in the trash",
+    ))?;
+    paper.finish()
+}
+
+fn row(context: &Context, listed: &Listed, pin: Option<&Pin>) -> [Vec<String>; 6] {
     let record = &listed.record;
     let name = |text: &str| escape(text.as_bytes());
     let local = Timestamp::parse(&record.time, context.now()).map(Timestamp::local);
     let mut host = vec![name(&record.hostname)];
     let mut tags: Vec<String> = record.tags.iter().map(|tag| name(tag)).collect();
+    if let Some(pin) = pin {
+        tags.push("pinned".to_owned());
+        tags.extend(pin.label.as_deref().map(|label| format!("\"{}\"", name(label))));
+    }
     let mut size = vec![units::bytes(record.summary.total_bytes_processed)];
     if context.output.verbose > 0 {
         host.push(name(&record.username));
@@ -104,7 +183,7 @@ fn row(context: &Context, listed: &Listed) -> Vec<Vec<String>> {
         size.push(units::counted(record.summary.total_files_processed, "file", "files"));
         size.push(format!("+{}", units::bytes(record.summary.data_added_packed)));
     }
-    vec![
+    [
         vec![listed.id.short()],
         vec![local.unwrap_or_else(|_| name(&record.time))],
         host,
