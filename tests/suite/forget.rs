@@ -20,7 +20,7 @@ use snapkeep::id::{ChunkId, Name, SnapshotId};
 use snapkeep::manifest::content::extents;
 use snapkeep::manifest::walk::{Groups, read_group};
 use snapkeep::progress::{Progress, Silent};
-use snapkeep::repository::index::read_footer;
+use snapkeep::repository::footer::read_footer;
 use snapkeep::repository::notes::{self, Notes, Pin, set_pin};
 use snapkeep::repository::snapshots::{Listed, Listing, SnapshotFilter, list, read, resolve};
 use snapkeep::repository::trash::{self, span};
