@@ -15,6 +15,7 @@ pub mod format;
 pub mod chunker;
 pub mod compress;
 pub mod crypto;
+pub mod erasure;
 
 // Floor 2: world
 pub mod os;

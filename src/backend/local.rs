@@ -119,10 +119,25 @@ impl LocalBackend {
         Ok(file)
     }
 
+    /// The directory of a file that is to be written; one that old repositories lack is made, durably.
+    fn dir_of(&self, name: &FileName) -> Result<PathBuf> {
+        let dir = self.path(name).parent().map(Path::to_path_buf).unwrap_or_default();
+        if !name.folder().is_optional() || dir.is_dir() {
+            return Ok(dir);
+        }
+        let failed = || format!("cannot make {}", dir.display());
+        let like = std::fs::metadata(self.root.join(Folder::Packs.dir())).context(failed)?;
+        let mode = std::os::unix::fs::PermissionsExt::mode(&like.permissions()) & 0o777;
+        std::fs::DirBuilder::new().recursive(true).mode(mode).create(&dir).context(failed)?;
+        sync_dir(&self.root)?;
+        Ok(dir)
+    }
+
     fn list_dir(&self, folder: Folder, dir: &Path, found: &mut Vec<FileStat>) -> Result<()> {
         let failed = || format!("cannot list {}", dir.display());
         let entries = match std::fs::read_dir(dir) {
             // Made with the repository and never removed: without it nothing can be said about what it held.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && folder.is_optional() => return Ok(()),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Error::corrupt(format!("the repository's folder {} is missing", dir.display())));
             }
@@ -146,7 +161,7 @@ impl LocalBackend {
 impl Backend for LocalBackend {
     fn create(&self, name: &FileName) -> Result<Box<dyn Pending>> {
         let path = self.path(name);
-        let dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        let dir = self.dir_of(name)?;
         let (file, temporary) =
             open_temporary(&dir, self.mode()).context(|| format!("cannot write {name}"))?;
         Ok(Box::new(LocalFile { name: *name, path, dir, file, temporary }))
@@ -195,6 +210,23 @@ impl Backend for LocalBackend {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(Error::io(format!("cannot remove {name}"), &e)),
         }
+    }
+
+    fn mend(&self, name: &FileName, bytes: &[u8]) -> Result<()> {
+        let failed = || format!("cannot put {name} right");
+        let path = self.path(name);
+        let dir = self.dir_of(name)?;
+        // A file under a name of its own takes the place of the damaged one in one step.
+        let (file, temporary) = open_named(&dir, self.mode()).context(failed)?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(self.mode());
+        let written = (&file).write_all(bytes).and_then(|()| file.set_permissions(mode));
+        let written = written.and_then(|()| file.sync_all());
+        if let Err(e) = written.and_then(|()| std::fs::rename(&temporary, &path)) {
+            let _ = std::fs::remove_file(&temporary);
+            return Err(Error::io(failed(), &e));
+        }
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        sync_dir(&dir)
     }
 
     fn open_session(&self, session: Name, first: &[u8]) -> Result<Box<dyn SessionFile>> {
@@ -279,11 +311,15 @@ fn open_temporary(dir: &Path, mode: u32) -> std::io::Result<(File, Option<PathBu
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::INVAL) => {}
         Err(e) => return Err(e.into()),
     }
+    open_named(dir, mode).map(|(file, path)| (file, Some(path)))
+}
+
+fn open_named(dir: &Path, mode: u32) -> std::io::Result<(File, PathBuf)> {
     let mut random = [0u8; 8];
     rustix::rand::getrandom(&mut random[..], rustix::rand::GetRandomFlags::empty())?;
     let path = dir.join(format!("tmp-{}", crate::id::hex(&random)));
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode | 0o200).open(&path)?;
-    Ok((file, Some(path)))
+    Ok((file, path))
 }
 
 struct LocalFile {

@@ -1,6 +1,7 @@
 //! Sealed frames to packs: one thread appends, another makes finished packs durable.
 
 use super::encode::SealedFrame;
+use super::parity;
 use super::place::{Listed, PackInfo, list_footer};
 use crate::backend::{Backend, Pending};
 use crate::crypto::{ChunkSort, Keyring, hash::FileHash};
@@ -20,8 +21,9 @@ const QUEUE: usize = 8;
 pub struct Packed {
     pub packs: Vec<PackInfo>,
     pub listed: Vec<Listed>,
-    /// Bytes of all pack files.
+    /// Bytes of all pack files, and of what they can be mended with.
     pub bytes: u64,
+    pub parity_bytes: u64,
 }
 
 /// A running pack writer.
@@ -47,7 +49,9 @@ struct FinishedPack {
 }
 
 impl Packer {
-    pub fn start(backend: Arc<dyn Backend>, keyring: Arc<Keyring>, pack_bytes: u64) -> Self {
+    /// `parity` per cent of each pack are stored beside it, for mending.
+    pub fn start(backend: Arc<dyn Backend>, keyring: Arc<Keyring>, pack_bytes: u64, parity: u32) -> Self {
+        let (store, ring) = (Arc::clone(&backend), Arc::clone(&keyring));
         let (frames, incoming) = bounded::<SealedFrame>(QUEUE);
         // One finished pack may wait while another is synced; more would only pile up dirty pages.
         let (finished, to_publish) = bounded::<FinishedPack>(1);
@@ -67,7 +71,7 @@ impl Packer {
             }
             Ok(())
         });
-        let publisher = std::thread::spawn(move || publish(&to_publish));
+        let publisher = std::thread::spawn(move || publish(store.as_ref(), &ring, parity, &to_publish));
         Packer { frames: Some(frames), appender: Some(appender), publisher: Some(publisher) }
     }
 
@@ -155,10 +159,19 @@ impl OpenPack {
     }
 }
 
-fn publish(finished: &Receiver<FinishedPack>) -> Result<Packed> {
+fn publish(
+    backend: &dyn Backend,
+    keyring: &Keyring,
+    parity: u32,
+    finished: &Receiver<FinishedPack>,
+) -> Result<Packed> {
     let mut packed = Packed::default();
     for pack in finished {
         pack.file.publish()?;
+        if parity > 0 {
+            // From the stored file, not from memory: read while the machine still has it at hand.
+            packed.parity_bytes += parity::write(backend, keyring, pack.info.id, pack.info.size, parity)?;
+        }
         list_footer(&pack.footer, packed.packs.len() as u32, &mut packed.listed);
         packed.bytes += pack.info.size;
         packed.packs.push(pack.info);

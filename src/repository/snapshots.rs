@@ -1,6 +1,6 @@
 //! Snapshots: list them, find the one that is meant, note tags.
 
-use super::{Repository, random};
+use super::{Repository, copies, random};
 use crate::backend::write_new;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
@@ -52,9 +52,14 @@ pub struct Listing {
 /// Reads a snapshot's file.
 pub fn read(repository: &Repository, id: SnapshotId) -> Result<Listed> {
     let name = FileName::Snapshot(id);
-    let bytes = repository.backend().read(&name, limit::RECORD_BYTES_MAX)?;
+    judge(repository, &repository.backend().read(&name, limit::RECORD_BYTES_MAX)?, &name)
+}
+
+/// A snapshot from the bytes of its file or of its second copy, if these are as they were written.
+pub fn judge(repository: &Repository, bytes: &[u8], name: &FileName) -> Result<Listed> {
+    let id = name.header_name();
     let keyring = repository.keyring();
-    decode_header(&bytes, &name, Some(keyring.repository()))?;
+    decode_header(bytes, name, Some(keyring.repository()))?;
     let (first, rest) = split_frame(&bytes[HEADER_LEN..]).map_err(|e| e.context(name))?;
     let session = keyring.unseal(FrameKind::Session, first).map_err(|e| e.context(name))?;
     let session: SessionInfo = snapshot::decode(&session, "a session record")?;
@@ -90,7 +95,9 @@ pub fn list(repository: &Repository) -> Result<Listing> {
     let stats = repository.backend().list(Folder::Snapshots)?;
     let read_one = |stat: &crate::backend::FileStat| {
         let id = stat.name.header_name();
-        (id, read(repository, id))
+        // That the file is there says that the snapshot is live; what it held, its second copy knows too.
+        let judge = |bytes: &[u8], name: &FileName| judge(repository, bytes, name);
+        (id, copies::either(repository.backend().as_ref(), &stat.name, &judge).map(|(listed, _)| listed))
     };
     let results: Vec<_> = stats.par_iter().map(read_one).collect();
     let mut listing = Listing::default();

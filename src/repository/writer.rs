@@ -1,6 +1,7 @@
 //! Storing chunks and committing a snapshot, in the one safe order: session, packs, record, rename.
 
 use super::Repository;
+use super::copies;
 use super::encode::{FrameBuilder, History, SealedFrame};
 use super::index::Index;
 use super::packer::{Packed, Packer};
@@ -57,6 +58,8 @@ pub struct Counters {
 pub struct Writer {
     repository: Arc<Repository>,
     pub session: Name,
+    /// What the session's file began with; with the record behind it, the snapshot's second copy.
+    first: Vec<u8>,
     file: Mutex<Option<Box<dyn SessionFile>>>,
     pub reader: Reader,
     packer: Packer,
@@ -86,10 +89,12 @@ impl Writer {
         };
         let backend = Arc::clone(repository.backend());
         let reader = Reader::new(Arc::clone(&backend), Arc::clone(keyring), index);
-        let packer = Packer::start(backend, Arc::clone(keyring), repository.config().pack_bytes);
+        let config = repository.config();
+        let packer = Packer::start(backend, Arc::clone(keyring), config.pack_bytes, config.parity);
         Ok(Writer {
             repository: Arc::clone(repository),
             session,
+            first,
             file: Mutex::new(Some(file)),
             reader,
             packer,
@@ -162,6 +167,10 @@ impl Writer {
             ),
             _ => e,
         })?;
+        // The snapshot exists. Without its second copy it is only less safe from damage, which `check` tells.
+        let mut whole = std::mem::take(&mut self.first);
+        whole.extend_from_slice(&sealed);
+        let _ = copies::write_for_snapshot(backend.as_ref(), self.session, &whole);
         if let Some(cache) = self.repository.cache_dir()
             && !packed.packs.is_empty()
         {

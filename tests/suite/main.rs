@@ -13,6 +13,7 @@ mod format;
 mod format_limits;
 mod copy;
 mod os;
+mod parity;
 mod shelf;
 mod restore;
 mod restore_target;
