@@ -24,8 +24,7 @@ impl Encoder {
         if parity == 1 {
             return Ok(Encoder(Kind::Xor { sum: vec![0; len] }));
         }
-        let encoder =
-            HighRateEncoder::new(data, parity, len, DefaultEngine::new(), None).map_err(failed)?;
+        let encoder = HighRateEncoder::new(data, parity, len, DefaultEngine::new(), None).map_err(failed)?;
         Ok(Encoder(Kind::Many { encoder }))
     }
 
@@ -70,8 +69,7 @@ impl Decoder {
         if parity == 1 {
             return Ok(Decoder(Kinds::Xor { sum: vec![0; len], seen: vec![false; data] }));
         }
-        let decoder =
-            HighRateDecoder::new(data, parity, len, DefaultEngine::new(), None).map_err(failed)?;
+        let decoder = HighRateDecoder::new(data, parity, len, DefaultEngine::new(), None).map_err(failed)?;
         Ok(Decoder(Kinds::Many { decoder }))
     }
 

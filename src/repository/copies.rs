@@ -3,12 +3,11 @@
 //! Byte for byte the original, written after it and removed before it. A copy never decides what is live: it only
 //! says what the original held.
 
-use super::removal;
+use super::{Repository, removal};
 use crate::backend::{Backend, write_new};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, limit};
 use crate::id::SnapshotId;
-
 
 /// Writes the second copy of a file that has just been stored. One that is there already is no error.
 pub fn write(backend: &dyn Backend, original: &FileName, bytes: &[u8]) -> Result<()> {
@@ -57,7 +56,27 @@ pub fn either<T>(
 
 /// What is said when a copy had to serve.
 pub fn remark(original: &FileName) -> String {
-    format!("{original} is damaged or lost and its second copy serves; `snapkeep repair snapshots --apply` puts it back")
+    format!(
+        "{original} is damaged or lost and its second copy serves; `snapkeep repair snapshots --apply` puts it back"
+    )
+}
+
+/// Whether the bytes of a record or of its second copy are as they were written.
+pub fn judge(repository: &Repository, bytes: &[u8], name: &FileName) -> Result<()> {
+    match name {
+        FileName::Config(_) | FileName::CopyOfConfig(_) => {
+            let judged = super::judge_config(bytes, name)?;
+            let right = repository.keyring().config_mac(&judged.body) == judged.mac;
+            if judged.id != *repository.id() || !right {
+                return Err(Error::corrupt("it was not written with this repository's key"));
+            }
+            Ok(())
+        }
+        FileName::Keys(_) | FileName::CopyOfKeys(_) => {
+            super::keys::judge(bytes, name, repository.id()).map(|_| ())
+        }
+        _ => super::snapshots::judge(repository, bytes, name).map(|_| ()),
+    }
 }
 
 /// The bytes of a copy, for putting the original right.

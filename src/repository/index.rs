@@ -87,6 +87,43 @@ impl Index {
         Ok(index)
     }
 
+    /// Adds packs that are about to be deleted: those of their chunks that count as present nowhere else and whose
+    /// frames are intact.
+    pub fn add_lesser(
+        &mut self,
+        backend: &dyn Backend,
+        keyring: &Keyring,
+        packs: &[(PackId, u64)],
+    ) -> Result<()> {
+        let mut wanted = Vec::new();
+        for tier in Index::of_packs(backend, keyring, packs)?.tiers {
+            let mut listed = Vec::new();
+            tier.for_each(&mut |chunk| {
+                if !self.present(&chunk.id)? {
+                    listed.push(chunk);
+                }
+                Ok(())
+            })?;
+            wanted.push((tier.packs, listed));
+        }
+        for (packs, mut listed) in wanted {
+            let mut opened: HashMap<(u32, u32), bool> = HashMap::new();
+            for chunk in &listed {
+                let place = chunk.place;
+                let entry = opened.entry((place.pack, place.offset));
+                let Some(pack) = packs.get(place.pack as usize) else { continue };
+                entry.or_insert_with(|| {
+                    let name = FileName::Pack(pack.id);
+                    let sealed = backend.read_range(&name, u64::from(place.offset), place.frame_len as usize);
+                    sealed.is_ok_and(|sealed| keyring.unseal(pack.sort.frame_kind(), &sealed).is_ok())
+                });
+            }
+            listed.retain(|l| opened.get(&(l.place.pack, l.place.offset)) == Some(&true));
+            self.tiers.push(Tier::in_memory(packs, listed));
+        }
+        Ok(())
+    }
+
     /// Reads footers and appends tiers for them; packs with unreadable footers are set aside.
     fn add_packs(
         &mut self,

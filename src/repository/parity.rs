@@ -26,13 +26,7 @@ fn sum(shard: &[u8]) -> Sum {
 
 /// Writes the sidecar of a stored pack, durably; returns its bytes. A pack that is gone, or was never stored by a dry
 /// run, gets none.
-pub fn write(
-    backend: &dyn Backend,
-    keyring: &Keyring,
-    pack: PackId,
-    size: u64,
-    percent: u32,
-) -> Result<u64> {
+pub fn write(backend: &dyn Backend, keyring: &Keyring, pack: PackId, size: u64, percent: u32) -> Result<u64> {
     let name = FileName::Pack(pack);
     let mut read = |offset, len| backend.read_range(&name, offset, len);
     let bytes = match build(keyring, pack, Geometry::choose(size, percent), &mut read) {
@@ -64,7 +58,8 @@ pub fn build(
         for number in 0..geometry.data {
             let (at, len) = geometry.data_range(number);
             // The first time the whole shard is read, for its sum.
-            let (skip, want) = if start == 0 { (0, len) } else { (start, strip.len().min(len.saturating_sub(start))) };
+            let (skip, want) =
+                if start == 0 { (0, len) } else { (start, strip.len().min(len.saturating_sub(start))) };
             let mut bytes = if want == 0 { Vec::new() } else { read(at + skip as u64, want)? };
             if start == 0 {
                 bytes.resize(shard, 0);

@@ -47,6 +47,8 @@ pub struct Listing {
     pub snapshots: Vec<Listed>,
     /// Snapshots that cannot be read, with the reason.
     pub damaged: Vec<(SnapshotId, String)>,
+    /// Snapshots whose own file is damaged and whose second copy was read.
+    pub from_copies: Vec<SnapshotId>,
 }
 
 /// Reads a snapshot's file.
@@ -97,13 +99,16 @@ pub fn list(repository: &Repository) -> Result<Listing> {
         let id = stat.name.header_name();
         // That the file is there says that the snapshot is live; what it held, its second copy knows too.
         let judge = |bytes: &[u8], name: &FileName| judge(repository, bytes, name);
-        (id, copies::either(repository.backend().as_ref(), &stat.name, &judge).map(|(listed, _)| listed))
+        (id, copies::either(repository.backend().as_ref(), &stat.name, &judge))
     };
     let results: Vec<_> = stats.par_iter().map(read_one).collect();
     let mut listing = Listing::default();
     for (id, result) in results {
         match result {
-            Ok(listed) => listing.snapshots.push(listed),
+            Ok((listed, copied)) => {
+                listing.from_copies.extend(copied.then_some(id));
+                listing.snapshots.push(listed);
+            }
             // Forgotten between listing and reading.
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) if e.kind().is_unreadable() => {

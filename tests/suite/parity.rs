@@ -3,9 +3,9 @@
 use super::shelf::Random;
 use snapkeep::crypto::Keyring;
 use snapkeep::error::{Error, Result};
+use snapkeep::format::HEADER_LEN;
 use snapkeep::format::config::Encryption;
 use snapkeep::format::parity::{Geometry, ParityTable};
-use snapkeep::format::HEADER_LEN;
 use snapkeep::id::Name;
 use snapkeep::repository::parity::{Mended, Sidecar, build, open};
 

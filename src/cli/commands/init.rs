@@ -32,12 +32,7 @@ pub struct Args {
 
 impl Default for Args {
     fn default() -> Self {
-        Args {
-            no_encryption: false,
-            group_readable: false,
-            copy_chunker_from: None,
-            parity: PERCENT_DEFAULT,
-        }
+        Args { no_encryption: false, group_readable: false, copy_chunker_from: None, parity: PERCENT_DEFAULT }
     }
 }
 

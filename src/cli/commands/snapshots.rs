@@ -9,6 +9,8 @@ use crate::cli::options::{FilterArgs, snapshots_named};
 use crate::cli::output::Paper;
 use crate::cli::table::{Column, Table};
 use crate::clock::Timestamp;
+use crate::format::FileName;
+use crate::repository::copies;
 use crate::repository::snapshots::{Listed, Listing, list};
 use crate::units;
 
@@ -34,6 +36,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let mut listing = list(&repository)?;
     for (id, why) in &listing.damaged {
         context.output.warn(&format!("snapshot {} cannot be read: {why}", id.short()));
+    }
+    for id in &listing.from_copies {
+        context.output.warn(&copies::remark(&FileName::Snapshot(*id)));
     }
     let code = if listing.damaged.is_empty() { 0 } else { DAMAGED };
     listing.snapshots = snapshots_named(&listing, &args.snapshots, &filter, context.now())?;
