@@ -225,7 +225,10 @@ pub fn notes(repository: &Repository, snapshots: &[Listed], findings: &Findings<
     let mut strays = 0;
     for (name, result) in names.iter().zip(results) {
         match result {
-            Ok(Some(note)) => strays += u64::from(!ids.contains(note.snapshot.as_str())),
+            Ok(Some(note)) => {
+                let of_all = note.snapshot.is_empty();
+                strays += u64::from(!of_all && !ids.contains(note.snapshot.as_str()));
+            }
             Ok(None) => {}
             Err(e) => {
                 findings.sort_out(DamageKind::Note, &name.path(), &e)?;

@@ -97,12 +97,25 @@ pub struct Note {
     pub what: NoteKind,
 }
 
+/// One thing that a repair did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairAction {
+    /// `pack-rewritten`, `pack-condemned`, `record-restored`, `snapshot-made`, …
+    pub action: String,
+    /// The file it was done to, or the snapshot.
+    pub what: String,
+    /// For people.
+    pub detail: String,
+}
+
 /// What a note says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "note", rename_all = "kebab-case")]
 pub enum NoteKind {
     /// The tags from now on.
     Tags { tags: Vec<String> },
+    /// What a repair did to the repository; `snapshot` is empty.
+    Repair { actions: Vec<RepairAction> },
     /// Written by a later version; kept, not understood.
     #[serde(other)]
     Unknown,

@@ -184,9 +184,14 @@ pub fn set_tags(repository: &Repository, id: SnapshotId, tags: Vec<String>, now:
         time: now.rfc3339(),
         what: NoteKind::Tags { tags },
     };
-    let body = snapshot::encode(&note);
+    write_note(repository, &note)
+}
+
+/// Stores a note.
+pub fn write_note(repository: &Repository, note: &Note) -> Result<()> {
+    let body = snapshot::encode(note);
     if body.len() as u64 > limit::RECORD_BYTES_MAX / 2 {
-        return Err(Error::invalid("the tags are too long to record"));
+        return Err(Error::invalid("the note is too long to record"));
     }
     let name = FileName::Note(random::name()?);
     let keyring = repository.keyring();

@@ -15,6 +15,7 @@ mod copy;
 mod os;
 mod parity;
 mod shelf;
+mod repair;
 mod restore;
 mod restore_target;
 mod source;
