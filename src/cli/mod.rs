@@ -10,6 +10,7 @@ mod names;
 mod options;
 mod output;
 mod password;
+mod repairs;
 mod seen;
 mod sources;
 mod stop;

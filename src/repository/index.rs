@@ -28,7 +28,7 @@ const TIER_CHUNKS_MAX: usize = 1 << 20;
 #[derive(Default)]
 pub struct Index {
     tiers: Vec<Tier>,
-    /// So many tiers at the end list packs that a check found damaged: good for reading what can be read, but what
+    /// So many tiers at the end list packs that a check found damaged or that are condemned: good for reading what can be read, but what
     /// lies in them does not count as present.
     untrusted: usize,
     /// Packs that were listed but whose footer cannot be read, with the reason.
@@ -50,15 +50,18 @@ impl Index {
     /// the footers of all other packs. `cache` is this repository's cache folder.
     pub fn load(backend: &dyn Backend, keyring: &Keyring, cache: Option<&Path>) -> Result<Self> {
         let condemned = condemned(backend, keyring)?;
-        let mut listed: HashMap<PackId, u64> = HashMap::new();
+        let (mut listed, mut apart): (HashMap<PackId, u64>, Vec<(PackId, u64)>) = Default::default();
         for FileStat { name, size } in backend.list(Folder::Packs)? {
-            if let FileName::Pack(id) = name
-                && !condemned.contains(&id)
-            {
-                listed.insert(id, size);
+            match name {
+                // Good for reading as long as it is there, and for nothing else.
+                FileName::Pack(id) if condemned.contains(&id) => apart.push((id, size)),
+                FileName::Pack(id) => {
+                    listed.insert(id, size);
+                }
+                _ => {}
             }
         }
-        let (mut index, mut apart) = (Index::default(), Vec::new());
+        let mut index = Index::default();
         let cache = cache.filter(|dir| std::fs::create_dir_all(dir).is_ok());
         if let Some(dir) = cache {
             for id in distrust::read(dir) {
@@ -77,6 +80,7 @@ impl Index {
         let trusted = index.tiers.len();
         index.add_packs(backend, keyring, &apart, None)?;
         index.untrusted = index.tiers.len() - trusted;
+        index.unreadable.retain(|(id, _)| !condemned.contains(id));
         Ok(index)
     }
 
@@ -193,7 +197,8 @@ impl Index {
         self.find_in(id, self.tiers.len())
     }
 
-    fn find_trusted(&self, id: &ChunkId) -> Result<Option<Found>> {
+    /// As `find`, among the copies that count as present: what a writer builds on.
+    pub fn find_trusted(&self, id: &ChunkId) -> Result<Option<Found>> {
         self.find_in(id, self.tiers.len() - self.untrusted)
     }
 

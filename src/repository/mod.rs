@@ -324,6 +324,17 @@ impl Repository {
         Reader::new(Arc::clone(&self.backend), Arc::clone(&self.keyring), Arc::new(index))
     }
 
+    /// New packs get so many per cent of parity from now on: a config that differs in nothing else takes the place of
+    /// the one there is.
+    pub fn set_parity(&self, percent: u32) -> Result<()> {
+        let backend = self.backend.as_ref();
+        let number = config_numbers(backend)?.into_iter().max().unwrap_or(0);
+        let config = Config { parity: percent, ..self.config.clone() };
+        Config::decode(&config.encode())?;
+        write_config(backend, &self.keyring, number + 1, &config)?;
+        removal::configs(backend, number)
+    }
+
     /// A new slot for another password; returns its id.
     pub fn add_key(&self, password: &Password, owner: &SlotOwner, now: Timestamp) -> Result<String> {
         let cost = keys::new_slot_cost();

@@ -277,7 +277,7 @@ impl Lane<'_> {
             if !index.present(parent)? {
                 return Ok(None);
             }
-            newest = newest.max(index.find(parent)?.map_or(0, |f| f.place.version));
+            newest = newest.max(index.find_trusted(parent)?.map_or(0, |f| f.place.version));
         }
         let Some(version) = newest.checked_add(1) else { return Ok(None) };
         let target = policy.base_of(version);
@@ -285,7 +285,8 @@ impl Lane<'_> {
         todo.reverse();
         let mut depth = 0;
         while let Some(id) = todo.pop() {
-            let Some(found) = index.find(&id)? else { return Ok(None) };
+            // Never by a copy that may be gone tomorrow: its bases would go with it.
+            let Some(found) = index.find_trusted(&id)? else { return Ok(None) };
             if found.place.version > target {
                 let older = index.bases(&id, &found)?;
                 todo.extend(older.into_iter().rev());

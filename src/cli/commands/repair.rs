@@ -3,14 +3,21 @@
 use crate::cli::context::Context;
 use crate::cli::failure::{DAMAGED, FAILED, Failure, Outcome, usage};
 use crate::cli::json::Message;
+use crate::cli::options::{FilterArgs, parity as share};
 use crate::cli::output::one_line;
+use crate::cli::repairs::{packs as packs_page, snapshots as snapshots_page};
 use crate::cli::terminal::Watch;
 use crate::error::{Error, Result as Found};
 use crate::format::Folder;
-use crate::id::PackId;
-use crate::repair::packs::{self, PackRepair, PacksOptions, PacksReport};
-use crate::repair::{index, salvage::Way};
+use crate::format::snapshot::SessionInfo;
+use crate::id::{PackId, SnapshotId};
+use crate::os::process;
+use crate::repair::index;
+use crate::repair::packs::{self, PacksOptions};
+use crate::repair::parity::{self, ParityOptions, ParityReport};
+use crate::repair::snapshots::{self, SnapshotsOptions};
 use crate::repository::Repository;
+use crate::repository::snapshots::{list, resolve};
 use crate::units;
 
 /// Put right what can be put right without guessing
@@ -20,6 +27,10 @@ pub enum Word {
     Index,
     /// Save what is good in damaged packs, from parity where there is enough, and set them aside
     Packs(PacksArgs),
+    /// Put records right from their second copies, and make new snapshots of what is left of damaged ones
+    Snapshots(SnapshotsArgs),
+    /// Make, replace or remove the parity that damaged packs are mended with
+    Parity(ParityArgs),
 }
 
 /// Save what is good in damaged packs
@@ -33,10 +44,40 @@ pub struct PacksArgs {
     apply: bool,
 }
 
+/// Make new snapshots of what is left of damaged ones
+#[derive(clap::Args, Debug)]
+pub struct SnapshotsArgs {
+    /// Snapshots; all when none is named
+    #[arg(value_name = "SNAP")]
+    snapshots: Vec<String>,
+    /// Keep damaged files as NAME.damaged, with holes for what is lost; otherwise they are left out
+    #[arg(long)]
+    salvage: bool,
+    /// Read every chunk too, and not only look it up
+    #[arg(long)]
+    read_data: bool,
+    /// Do it; without this, only say what would be done
+    #[arg(long)]
+    apply: bool,
+}
+
+/// Make, replace or remove parity
+#[derive(clap::Args, Debug)]
+pub struct ParityArgs {
+    /// Parity from now on, for old packs too: per cent, or off
+    #[arg(long, value_name = "PERCENT", value_parser = share)]
+    percent: Option<u32>,
+    /// Do it; without this, only say what would be done
+    #[arg(long)]
+    apply: bool,
+}
+
 pub fn run(context: &Context, word: &Word) -> Outcome {
     match word {
         Word::Index => rebuild(context),
         Word::Packs(args) => mend_packs(context, args),
+        Word::Snapshots(args) => mend_snapshots(context, args),
+        Word::Parity(args) => mend_parity(context, args),
     }
 }
 
@@ -111,106 +152,131 @@ fn mend_packs(context: &Context, args: &PacksArgs) -> Outcome {
     let report = packs::run(&repository, &options, &watch.progress, &watch.report);
     watch.finish();
     let report = report?;
-    let told = match context.output.json {
-        true => packs_json(context, &report),
-        false => packs_text(context, &report),
-    };
-    let code = match (report.repairs.is_empty(), report.unchecked.is_empty()) {
+    let told = packs_page::page(context, &report);
+    let open = |r: &packs::PackRepair| !report.applied || !r.done();
+    let code = match report.unchecked.is_empty() {
         // What is still to be done, or what could not be saved.
-        (false, _) if !report.applied || report.lost() > 0 || report.repairs.iter().any(|r| !r.done()) => {
-            DAMAGED
-        }
-        (_, false) => FAILED,
-        _ if report.missing > 0 => DAMAGED,
-        _ => 0,
+        _ if report.missing > 0 || report.repairs.iter().any(open) => DAMAGED,
+        false => FAILED,
+        true => 0,
     };
     Ok(context.output.told(told, code))
 }
 
-fn way(repair: &PackRepair) -> &'static str {
-    match (repair.way, repair.saved + repair.elsewhere) {
-        (Way::Parity { .. }, _) => "parity",
-        (Way::Salvage, 0) => "nothing",
-        (Way::Salvage, _) => "salvage",
-    }
-}
-
-fn packs_json(context: &Context, report: &PacksReport) -> Result<(), Failure> {
-    let repair = |r: &PackRepair| {
-        let message = Message::default()
-            .with("pack", r.pack.to_string())
-            .with("why", r.why.as_str())
-            .with("way", way(r))
-            .with("gone", r.gone)
-            .with("chunks_saved", r.saved)
-            .with("chunks_elsewhere", r.elsewhere)
-            .with("chunks_lost", r.lost)
-            .with("bytes_unreadable", r.unreadable_bytes);
-        message.with("left", r.left && !r.gone).value()
+fn mend_snapshots(context: &Context, args: &SnapshotsArgs) -> Outcome {
+    let repository = context.open()?;
+    let now = context.now();
+    let info = SessionInfo {
+        host: process::host_name(),
+        pid: std::process::id(),
+        boot_id: process::boot_id().unwrap_or_default(),
+        started: now.rfc3339(),
+        program: concat!("snapkeep ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
-    let unchecked = report.unchecked.iter().map(|(pack, why)| {
-        Message::default().with("pack", pack.to_string()).with("why", why.as_str()).value()
-    });
-    let mut message = Message::new("summary")
-        .with("applied", report.applied)
-        .with("packs_checked", report.checked)
-        .with("repairs", report.repairs.iter().map(repair).collect::<Vec<_>>())
-        .with("unchecked", unchecked.collect::<Vec<_>>())
-        .with("packs_written", report.packs_written)
-        .with("bytes_written", report.bytes_written)
-        .with("chunks_lost", report.lost())
-        .with("chunks_missing", report.missing);
-    if let Some(number) = report.condemned {
-        message = message.with("condemned_list", number);
-    }
-    context.output.result(&message)
+    let options = SnapshotsOptions {
+        snapshots: chosen(context, &repository, &args.snapshots)?,
+        salvage: args.salvage,
+        read_data: args.read_data,
+        apply: args.apply && !context.global.dry_run,
+        now,
+        info,
+    };
+    let mut watch = Watch::start(context);
+    let report = snapshots::run(&repository, &options, &watch.progress, &watch.report);
+    watch.finish();
+    let report = report?;
+    let told = snapshots_page::page(context, &report);
+    let code = match (report.is_hopeless(), report.applied || report.is_idle()) {
+        (true, _) | (_, false) => DAMAGED,
+        (false, true) => 0,
+    };
+    Ok(context.output.told(told, code))
 }
 
-fn packs_text(context: &Context, report: &PacksReport) -> Result<(), Failure> {
-    let output = &context.output;
-    let mut paper = output.paper();
-    for r in &report.repairs {
-        let saved = units::counted(r.saved, "chunk", "chunks");
-        let from = match (r.way, r.gone) {
-            (_, true) => "from parity, the file being gone".to_owned(),
-            (Way::Parity { shards }, _) => {
-                format!("from parity, {}", units::counted(shards.into(), "damaged shard", "damaged shards"))
+fn chosen(context: &Context, repository: &Repository, texts: &[String]) -> Result<Vec<SnapshotId>, Failure> {
+    let mut ids = Vec::new();
+    if !texts.is_empty() {
+        let listing = list(repository)?;
+        let filter = FilterArgs::default().filter().map_err(usage)?;
+        for text in texts {
+            let id = resolve(&listing, text, &filter, context.now())?.id;
+            if !ids.contains(&id) {
+                ids.push(id);
             }
-            (Way::Salvage, _) => "from its intact frames".to_owned(),
-        };
-        let verb = if report.applied { "saved" } else { "to save" };
-        let lost = if r.lost > 0 { format!(", {} LOST", units::count(r.lost)) } else { String::new() };
-        let elsewhere = match r.elsewhere {
-            0 => String::new(),
-            n => format!(", {} intact elsewhere", units::count(n)),
-        };
-        paper.line(&format!("pack {}: {}", r.pack, one_line(&r.why)))?;
-        paper.line(&format!("  {saved} {verb} {from}{elsewhere}{lost}"))?;
-        if r.left && !r.gone {
-            paper.line("  left alone: it may be of a later version of snapkeep; update this program")?;
         }
     }
-    for (pack, why) in &report.unchecked {
-        paper.line(&format!("NOT LOOKED AT: pack {pack}: {}", one_line(why)))?;
+    Ok(ids)
+}
+
+fn mend_parity(context: &Context, args: &ParityArgs) -> Outcome {
+    let repository = context.open()?;
+    let options = ParityOptions {
+        percent: args.percent,
+        apply: args.apply && !context.global.dry_run,
+        now: context.now(),
+    };
+    let mut watch = Watch::start(context);
+    let report = parity::run(&repository, &options, &watch.progress);
+    watch.finish();
+    let report = report?;
+    let told = parity_page(context, &report);
+    Ok(context.output.told(told, if report.hurt.is_empty() { 0 } else { DAMAGED }))
+}
+
+fn parity_page(context: &Context, report: &ParityReport) -> Result<(), Failure> {
+    if context.output.json {
+        let hurt = report.hurt.iter().map(|(pack, why)| {
+            Message::default().with("pack", pack.to_string()).with("why", why.as_str()).value()
+        });
+        return context.output.result(
+            &Message::new("summary")
+                .with("applied", report.applied)
+                .with("percent_before", report.before)
+                .with("percent", report.after)
+                .with("packs", report.packs)
+                .with("sound", report.sound)
+                .with("missing", report.missing)
+                .with("damaged", report.damaged)
+                .with("other", report.other)
+                .with("removed", report.removed)
+                .with("bytes_written", report.bytes_written)
+                .with("broken_packs", hurt.collect::<Vec<_>>()),
+        );
     }
-    paper.finish()?;
-    let packs = units::counted(report.checked, "pack", "packs");
-    let damaged = units::counted(report.repairs.len() as u64, "damaged pack", "damaged packs");
-    match (report.repairs.is_empty(), report.applied) {
-        (true, _) => output.say(&format!("{packs} looked at: no damaged pack, nothing to repair"))?,
-        (false, false) => output.say(&format!("{damaged}; nothing was changed: --apply does it"))?,
-        (false, true) => {
-            let written = units::counted(report.packs_written, "new pack", "new packs");
-            let bytes = units::bytes(report.bytes_written);
-            output.say(&format!(
-                "{damaged} repaired: {written} with {bytes}; `prune` removes the damaged ones"
-            ))?;
-        }
+    let output = &context.output;
+    for (pack, why) in &report.hurt {
+        output.say(&format!("pack {pack} is damaged itself: {}", one_line(why)))?;
+        output.say("  next: snapkeep repair packs --apply")?;
     }
-    if report.lost() > 0 || report.missing > 0 {
-        let next = "  next: snapkeep backup the same sources: what they still hold of the lost chunks is stored anew; then \
-                    snapkeep repair snapshots for what they do not";
-        output.say(next)?;
+    let packs = units::counted(report.packs, "pack", "packs");
+    if report.is_idle() {
+        let what = match report.after {
+            0 => "no parity is wanted here: --percent 3 asks for it".to_owned(),
+            _ => format!("{} with sound parity, nothing to do", units::count(report.sound)),
+        };
+        return output.say(&format!("{packs}: {what}"));
     }
-    Ok(())
+    if report.before != report.after {
+        output.say(&format!("parity: {} % before, {} % from now on", report.before, report.after))?;
+    }
+    let made = report.missing + report.damaged + report.other;
+    output.say(&format!(
+        "{packs}: {} without parity, {} with damaged parity, {} with more or less than wanted",
+        units::count(report.missing),
+        units::count(report.damaged),
+        units::count(report.other)
+    ))?;
+    match report.applied {
+        true => output.say(&format!(
+            "made parity for {}, {}; removed {}",
+            units::counted(made, "pack", "packs"),
+            units::bytes(report.bytes_written),
+            units::count(report.removed)
+        )),
+        false => output.say(&format!(
+            "would make parity for {} and remove {}; nothing was changed: --apply does it",
+            units::counted(made, "pack", "packs"),
+            units::count(report.removed)
+        )),
+    }
 }
