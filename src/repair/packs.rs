@@ -103,14 +103,17 @@ pub fn run(
     let doomed = condemned::all(backend, keyring)?;
     let before: HashSet<PackId> =
         backend.list(Folder::Packs)?.iter().map(|stat| stat.name.header_name()).collect();
-    let (damaged, missing) = match options.packs.as_slice() {
+    let (damaged, incomplete) = match options.packs.as_slice() {
         [] => {
             let look =
                 CheckOptions { read_data: Some(Subset::All), now: options.now, ..CheckOptions::default() };
             let found = check(repository, &look, progress, report)?;
             out.checked = found.packs;
             out.missing = missing(&found);
-            (damaged(&found), out.missing > 0)
+            let damaged = damaged(&found);
+            // Where a manifest is damaged nobody knows yet what else is missing.
+            let incomplete = out.missing > 0 || !damaged.is_empty();
+            (damaged, incomplete)
         }
         packs => {
             out.checked = packs.len() as u64;
@@ -145,7 +148,7 @@ pub fn run(
             work.pack(suspect, *size)?;
         }
     }
-    if missing {
+    if incomplete {
         work.gone(&sizes)?;
     }
     let (out, packed) = work.finish()?;

@@ -28,8 +28,8 @@ const TIER_CHUNKS_MAX: usize = 1 << 20;
 #[derive(Default)]
 pub struct Index {
     tiers: Vec<Tier>,
-    /// So many tiers at the end list packs that a check found damaged or that are condemned: good for reading what can be read, but what
-    /// lies in them does not count as present.
+    /// So many tiers at the end list packs that are condemned or that a check found damaged: good for reading what can
+    /// be read, but what lies in them does not count as present.
     untrusted: usize,
     /// Packs that were listed but whose footer cannot be read, with the reason.
     pub unreadable: Vec<(PackId, String)>,

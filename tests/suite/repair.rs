@@ -137,3 +137,7 @@ fn a_pack_that_is_gone_comes_back_where_there_is_as_much_parity() {
         assert!(repository.backend().read(pack, 1 << 20).is_err(), "names are never used again");
     }
 }
+
+pub fn options() -> PacksOptions {
+    PacksOptions { apply: true, now: NOW, ..PacksOptions::default() }
+}
