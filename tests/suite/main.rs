@@ -16,6 +16,7 @@ mod os;
 mod parity;
 mod shelf;
 mod repair;
+mod repair_cli;
 mod repair_damage;
 mod restore;
 mod restore_target;

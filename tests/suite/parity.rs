@@ -1,12 +1,16 @@
 //! Parity: every pattern of damage up to the bound is mended bit for bit, and nothing above it is made up.
 
+use super::format::{array, bytes, encryption, file_name, list, load, number, repository, text};
 use super::shelf::Random;
+use serde_json::Value;
 use snapkeep::crypto::Keyring;
+use snapkeep::erasure::Encoder;
 use snapkeep::error::{Error, Result};
-use snapkeep::format::HEADER_LEN;
 use snapkeep::format::config::Encryption;
+use snapkeep::format::frame::FrameKind;
 use snapkeep::format::parity::{Geometry, ParityTable};
-use snapkeep::id::Name;
+use snapkeep::format::{FileName, HEADER_LEN};
+use snapkeep::id::{Name, unhex};
 use snapkeep::repository::parity::{Mended, Sidecar, build, open};
 
 const PACK: Name = Name([7; 16]);
@@ -215,5 +219,56 @@ fn the_price_is_as_stated() {
         assert!(share < most, "{share:.2} % of {pack_len}");
         assert!(f64::from(geometry.parity) * 100.0 >= f64::from(geometry.data * percent));
         assert!(ParityTable::decode(&table.encode()).is_ok(), "{geometry:?}");
+    }
+}
+
+fn code(data: &[Vec<u8>], parity: usize) -> Vec<Vec<u8>> {
+    let mut encoder = Encoder::new(data.len(), parity, data[0].len()).expect("an encoder");
+    data.iter().for_each(|shard| encoder.add(shard).expect("added"));
+    let mut out = Vec::new();
+    encoder.finish(&mut |_, shard| out.push(shard.to_vec())).expect("encoded");
+    out
+}
+
+#[test]
+fn vectors() {
+    let file = load("parity");
+    let shards = |v: &Value, key| -> Vec<Vec<u8>> {
+        list(v, key).map(|s| unhex(s.as_str().expect("text")).expect("hex")).collect()
+    };
+    for v in list(&file, "codes") {
+        let (data, parity) = (shards(v, "data"), shards(v, "parity"));
+        assert_eq!(code(&data, parity.len()), parity, "{}", v["name"]);
+    }
+    for v in list(&file, "vectors") {
+        let (d, stored, pack) = (&v["decoded"], bytes(v, "bytes"), bytes(v, "pack_bytes"));
+        let FileName::Parity(name) = file_name(text(d, "file")) else { panic!("parity") };
+        let ring = Keyring::new(repository(&file), encryption(d), &array(&file, "master"));
+        let sidecar = open(&ring, name, &stored).expect("a sidecar");
+        assert!(sidecar.sound);
+        let geometry = Geometry {
+            pack_len: number(d, "pack_len"),
+            shard: number(d, "shard") as u32,
+            data: number(d, "data") as u32,
+            parity: number(d, "parity") as u32,
+        };
+        assert_eq!(*sidecar.geometry(), geometry);
+        let mut hurt = pack.clone();
+        hurt[20] ^= 1;
+        assert!(is_whole(&mend(&sidecar, &hurt), &pack));
+        let sums = list(d, "sums").map(|s| unhex(s.as_str().expect("text")).expect("hex"));
+        let sums = sums.map(|s| s.try_into().expect("16 bytes")).collect();
+        let table = ParityTable { pack: name, geometry, sums };
+        let frame = ring.seal(FrameKind::Parity, &table.encode(), &array(d, "salt")).expect("sealed");
+        let end = HEADER_LEN + frame.len();
+        assert_eq!(stored[HEADER_LEN..end], frame);
+        assert_eq!(stored[stored.len() - frame.len()..], frame);
+        // The salt is random; everything else is not.
+        let again = build(&ring, name, geometry, &mut from(&pack)).expect("built");
+        assert_eq!(again.len(), stored.len());
+        assert_eq!(again[end..stored.len() - frame.len()], stored[end..stored.len() - frame.len()]);
+    }
+    for v in list(&file, "refused") {
+        assert!(ParityTable::decode(&bytes(v, "table")).is_err(), "{}", v["name"]);
     }
 }
