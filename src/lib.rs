@@ -16,6 +16,7 @@ pub mod chunker;
 pub mod compress;
 pub mod crypto;
 pub mod retention;
+pub mod erasure;
 
 // Floor 2: world
 pub mod os;

@@ -27,6 +27,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("ring", &["crypto/aead.rs"]),
     ("argon2", &["crypto/password.rs"]),
     ("chacha20poly1305", &["crypto/password.rs"]),
+    ("reed_solomon_simd", &["erasure.rs"]),
     ("redb", &["repository/tier.rs"]),
     ("ignore", &["source", "restore", "cli"]),
     ("jiff", &["clock.rs"]),

@@ -206,6 +206,38 @@ def record(stored, v, _):
     return found
 
 
+def parity(field, v, data):
+    """A sidecar from both ends, and the pack it was made of."""
+    stored, pack, wanted = bytes.fromhex(v["bytes"]), bytes.fromhex(v["pack_bytes"]), v["decoded"]
+    folder, _, name = wanted["file"].partition("/")
+    keys = keyring(data, wanted["encryption"])
+    f.decode_header(stored, folder, name, keys.repository)
+    _, length = f.decode_frame_header(stored[f.HEADER:])
+    first, last = stored[f.HEADER:f.HEADER + length], stored[-length:]
+    same(v["name"] + ": frames", first, last)
+    table = f.decode_parity_table(keys.unseal(f.PARITY, first))
+    f.need(table.pack.hex() == name and table.pack_length == len(pack), "another pack")
+    padded = pack.ljust(table.data * table.shard, b"\0")
+    shards = [padded[i:i + table.shard] for i in range(0, len(padded), table.shard)]
+    made = field.parity(shards, table.parity)
+    same(v["name"] + ": shards", b"".join(made), stored[f.HEADER + length:-length])
+    same(v["name"] + ": sums", [f.blake3(s).digest()[:16] for s in shards + made], table.sums)
+    return {"encryption": wanted["encryption"], "file": wanted["file"], "salt": first[8:24].hex(),
+            "pack_len": table.pack_length, "shard": table.shard, "data": table.data, "parity": table.parity,
+            "sums": [s.hex() for s in table.sums]}
+
+
+def parities():
+    data, field = load("parity"), f.Field()
+    for v in data["codes"]:
+        shards = [bytes.fromhex(s) for s in v["data"]]
+        same("code " + v["name"], [s.hex() for s in field.parity(shards, len(v["parity"]))], v["parity"])
+    for v in data["vectors"]:
+        same(v["name"], parity(field, v, data), v["decoded"])
+    for v in data["refused"]:
+        refused(v["name"], lambda: f.decode_parity_table(bytes.fromhex(v["table"])))
+
+
 def bombs():
     """What is too large to stand in a file of vectors."""
     varint = lambda n: bytes([n]) if n < 128 else bytes([n & 127 | 128]) + varint(n >> 7)
@@ -255,6 +287,7 @@ def main():
     each("roots", root)
     each("footer", pack)
     each("records", record)
+    parities()
     bombs()
     for line in wrong:
         print(line)

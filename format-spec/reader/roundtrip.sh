@@ -86,5 +86,13 @@ END
     if reader "$repo" check > /dev/null 2>&1; then
         fail "one changed bit in a pack of $repo was not found"
     fi
+    # What a repair leaves is as good as new, for the reader too.
+    with "$repo" "$snapkeep" -q -r "$work/$repo" repair packs --apply 2> /dev/null || fail "repairing $repo failed"
+    reader "$repo" check > "$work/checked" || fail "$repo is not sound after its repair: $(cat "$work/checked")"
+    reader "$repo" restore latest "$work/found" || fail "restoring from the repaired $repo failed"
+    "$python" "$here/roundtrip.py" compare "$work/wanted-$((generations - 1))" "$work/found$work/tree" ||
+        fail "what was restored from the repaired $repo differs"
+    chmod -R u+rwx "$work/found"
+    rm -rf "$work/found"
 done
 echo "roundtrip: $generations generations, encrypted and plain, restored and equal"

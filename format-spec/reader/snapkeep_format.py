@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 MI = 1 << 20
 HEADER, FRAME_HEADER, FRAME_OVERHEAD, TRAILER, ID, NAME = 48, 8, 72, 48, 24, 16
 KINDS = {"config": 1, "keys": 2, "packs": 3, "index": 4, "sessions": 5, "snapshots": 5, "evicted": 5, "notes": 6,
-         "condemned": 7}
-DATA, META, FOOTER, SESSION, SNAPSHOT, NOTE, SEGMENT, CONDEMNED = range(1, 9)
+         "condemned": 7, "parity": 8}
+DATA, META, FOOTER, SESSION, SNAPSHOT, NOTE, SEGMENT, CONDEMNED, PARITY = range(1, 10)
 CONTENT, MANIFEST = DATA, META  # a chunk's sort, by the kind of the frames it lives in
 
 
@@ -207,7 +207,7 @@ def decode_frame_header(data):
     kind, version, zero, length = struct.unpack("<BBHI", data[:FRAME_HEADER])
     if version > 1:
         raise Newer("a frame was written by a newer snapkeep")
-    need(1 <= kind <= 8 and version == 1 and zero == 0 and length <= 64 * MI, "a frame's header is damaged")
+    need(1 <= kind <= 9 and version == 1 and zero == 0 and length <= 64 * MI, "a frame's header is damaged")
     return kind, length + FRAME_OVERHEAD
 
 
@@ -482,3 +482,70 @@ def decode_root(data):
         item[3] = r.take(ID) if item[3] else None
     r.end()
     return level, [tuple(i) for i in items]  # (first path, entries, bytes, stat column's id or None, id)
+
+
+# --- Chapter 2: parity; no reader needs it, but its definition is checked ---
+
+ParityTable = namedtuple("ParityTable", "pack pack_length shard data parity sums")
+BASIS = (0x0001, 0xACCA, 0x3C0E, 0x163E, 0xC582, 0xED2E, 0x914C, 0x4012,
+         0x6C98, 0x10D8, 0x6A72, 0xB900, 0xFDB8, 0xFB34, 0xFF38, 0x991E)
+
+
+def decode_parity_table(data):
+    r = Bytes(data, "a parity table")
+    pack, length = r.take(NAME), r.u64()
+    shard, count, parity = r.u32(), r.u32(), r.u32()
+    need(1 <= length <= 80 * MI and 64 <= shard <= MI and shard % 64 == 0, "impossible shards")
+    need(count == -(-length // shard) and 1 <= parity <= count, "an impossible number of shards")
+    need(count + (1 << (parity - 1).bit_length()) <= 1 << 16, "too many shards")
+    need(r.left() == 16 * (count + parity), "too few or too many sums")
+    return ParityTable(pack, length, shard, count, parity, [r.take(16) for _ in range(count + parity)])
+
+
+class Field:
+    """Words as the chapter multiplies them."""
+
+    def __init__(self):
+        self.elements = [0]
+        for basis in BASIS:
+            self.elements += [e ^ basis for e in self.elements]
+        self.words = {e: k for k, e in enumerate(self.elements)}
+        self.powers, self.logs, x = [], {}, 1
+        for n in range(65535):
+            self.powers.append(x)
+            self.logs[x] = n
+            x <<= 1
+            if x >> 16:
+                x ^= 0x1002D
+
+    def times(self, a, b):
+        if not a or not b:
+            return 0
+        log = self.logs[self.elements[a]] + self.logs[self.elements[b]]
+        return self.words[self.powers[log % 65535]]
+
+    def inverse(self, a):
+        return self.words[self.powers[-self.logs[self.elements[a]] % 65535]]
+
+    def parity(self, shards, count):
+        """The parity shards of data shards, from the definition."""
+        places = [64 * (i // 32) + i % 32 for i in range(len(shards[0]) // 2)]
+        words = [[s[p] | s[p + 32] << 8 for p in places] for s in shards]
+        group = 1 << (count - 1).bit_length()
+        out = []
+        for j in range(count):
+            total = [0] * len(places)
+            for number, shard in enumerate(words):
+                first = number - number % group
+                points = [group + first + i for i in range(group)]
+                mine, above, below = group + number, 1, 1
+                for point in points:
+                    if point != mine:
+                        above, below = self.times(above, j ^ point), self.times(below, mine ^ point)
+                factor = self.times(above, self.inverse(below))
+                total = [t ^ self.times(factor, w) for t, w in zip(total, shard)]
+            made = bytearray(len(shards[0]))
+            for p, word in zip(places, total):
+                made[p], made[p + 32] = word & 255, word >> 8
+            out.append(bytes(made))
+        return out

@@ -44,6 +44,10 @@ impl Backend for DryBackend {
         Err(refused())
     }
 
+    fn mend(&self, _: &FileName, _: &[u8]) -> Result<()> {
+        Err(refused())
+    }
+
     fn open_session(&self, _: Name, _: &[u8]) -> Result<Box<dyn SessionFile>> {
         Ok(Box::new(Nowhere))
     }

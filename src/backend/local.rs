@@ -133,10 +133,26 @@ impl<D: Disk> LocalBackend<D> {
         Ok(file)
     }
 
+    /// The directory of a file that is to be written; one that old repositories lack is made, durably.
+    fn dir_of(&self, name: &FileName) -> Result<PathBuf> {
+        let dir = self.path(name).parent().map(Path::to_path_buf).unwrap_or_default();
+        if !name.folder().is_optional() || self.disk.stat(&dir).is_ok() {
+            return Ok(dir);
+        }
+        let mode = if self.group_readable { 0o750 } else { 0o700 };
+        match self.disk.make_dir(&dir, mode) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            other => other.context(|| format!("cannot make {}", dir.display()))?,
+        }
+        sync_dir(&self.disk, &self.root)?;
+        Ok(dir)
+    }
+
     fn list_dir(&self, folder: Folder, dir: &Path, found: &mut Vec<FileStat>) -> Result<()> {
         let failed = || format!("cannot list {}", dir.display());
         let lines = match self.disk.list(dir) {
             // Made with the repository and never removed: without it nothing can be said about what it held.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && folder.is_optional() => return Ok(()),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Error::corrupt(format!("the repository's folder {} is missing", dir.display())));
             }
@@ -160,7 +176,7 @@ impl<D: Disk> LocalBackend<D> {
 impl<D: Disk> Backend for LocalBackend<D> {
     fn create(&self, name: &FileName) -> Result<Box<dyn Pending>> {
         let path = self.path(name);
-        let dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        let dir = self.dir_of(name)?;
         let (file, temporary) =
             open_temporary(&self.disk, &dir, self.mode()).context(|| format!("cannot write {name}"))?;
         Ok(Box::new(LocalFile { name: *name, path, dir, file, temporary }))
@@ -209,6 +225,19 @@ impl<D: Disk> Backend for LocalBackend<D> {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(Error::io(format!("cannot remove {name}"), &e)),
         }
+    }
+
+    fn mend(&self, name: &FileName, bytes: &[u8]) -> Result<()> {
+        let failed = || format!("cannot put {name} right");
+        let path = self.path(name);
+        let dir = self.dir_of(name)?;
+        // A file under a name of its own takes the place of the damaged one in one step.
+        let (mut file, temporary) = open_named(&self.disk, &dir, self.mode()).context(failed)?;
+        file.write_all(bytes).and_then(|()| file.set_mode(self.mode())).context(failed)?;
+        file.sync().context(failed)?;
+        temporary.rename(&path).context(failed)?;
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        sync_dir(&self.disk, &dir)
     }
 
     fn open_session(&self, session: Name, first: &[u8]) -> Result<Box<dyn SessionFile>> {
@@ -301,11 +330,15 @@ fn open_temporary<D: Disk>(disk: &D, dir: &Path, mode: u32) -> std::io::Result<(
         Err(e) if is_one_of(&e, &[Errno::OPNOTSUPP, Errno::ISDIR, Errno::INVAL]) => {}
         Err(e) => return Err(e),
     }
+    open_named(&disk, dir, mode)
+}
+
+fn open_named<D: Disk>(disk: &D, dir: &Path, mode: u32) -> std::io::Result<(D::File, Temporary<D>)> {
     let mut random = [0u8; 8];
     rustix::rand::getrandom(&mut random[..], rustix::rand::GetRandomFlags::empty())?;
     let path = dir.join(format!("{TEMPORARY}{}", crate::id::hex(&random)));
     let file = disk.create_new(&path, mode | 0o200)?;
-    Ok((file, Temporary { disk, path: Some(path) }))
+    Ok((file, Temporary { disk: disk.clone(), path: Some(path) }))
 }
 
 /// Renames where nothing has the new name. All our names are random and one owner's alone, so where the file system
@@ -329,6 +362,17 @@ fn is_one_of(e: &std::io::Error, which: &[Errno]) -> bool {
 struct Temporary<D: Disk> {
     disk: D,
     path: Option<PathBuf>,
+}
+
+impl<D: Disk> Temporary<D> {
+    /// Gives the file its name, in place of what had it.
+    fn rename(mut self, to: &Path) -> std::io::Result<()> {
+        if let Some(path) = &self.path {
+            self.disk.rename(path, to)?;
+        }
+        self.path = None;
+        Ok(())
+    }
 }
 
 impl<D: Disk> Drop for Temporary<D> {

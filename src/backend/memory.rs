@@ -71,6 +71,11 @@ impl Backend for MemoryBackend {
         Ok(())
     }
 
+    fn mend(&self, name: &FileName, bytes: &[u8]) -> Result<()> {
+        lock(&self.files).insert(*name, bytes.to_vec());
+        Ok(())
+    }
+
     fn open_session(&self, session: Name, first: &[u8]) -> Result<Box<dyn SessionFile>> {
         let name = FileName::Session(session);
         super::write_new(self, &name, first)?;

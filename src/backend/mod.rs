@@ -5,7 +5,7 @@ pub mod dry;
 pub mod local;
 pub mod memory;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Folder};
 use crate::id::Name;
 
@@ -32,6 +32,15 @@ pub trait Backend: Send + Sync {
 
     /// Removes a file, durably; removing what is not there is not an error.
     fn remove(&self, name: &FileName) -> Result<()>;
+
+    /// Puts back the bytes that were stored under this name, in place of what damage has made of them or where nothing
+    /// is left of them: at once and durably, so that the name never stands for less than before. Only for files whose
+    /// right bytes are proved. `Unsupported` where a place cannot do it.
+    fn mend(&self, name: &FileName, bytes: &[u8]) -> Result<()> {
+        let _ = bytes;
+        let what = format!("{name} cannot be put right in {}", self.location());
+        Err(Error::new(ErrorKind::Unsupported, what))
+    }
 
     /// Registers a session: creates `sessions/<session>` with these first bytes, durably, and keeps it open.
     fn open_session(&self, session: Name, first: &[u8]) -> Result<Box<dyn SessionFile>>;

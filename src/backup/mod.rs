@@ -98,6 +98,8 @@ pub struct Outcome {
     pub unchanged: bool,
     pub dry_run: bool,
     pub summary: Summary,
+    /// Bytes of parity stored with the packs.
+    pub parity_added: u64,
     /// Files stored that may be inconsistent databases, as stored paths.
     pub unverified: Vec<Vec<u8>>,
     pub start: Timestamp,
@@ -161,6 +163,7 @@ pub fn run(
         unchanged: stored.built.unchanged,
         dry_run: options.dry_run,
         summary,
+        parity_added: packed.parity_bytes,
         unverified: stored.unverified,
         start,
         end,

@@ -96,6 +96,7 @@ pub fn snapshot(
         backup_end: outcome.end.rfc3339(),
         git,
         origin: None,
+        repaired: None,
     }
 }
 

@@ -31,6 +31,10 @@ pub enum DamageKind {
     StatColumn,
     /// A file's chunks are intact but do not make up the file that was read.
     FileHash,
+    /// What a pack could be mended with; the pack itself is another matter.
+    Parity,
+    /// The second copy of a record; the record itself is another matter.
+    Copy,
 }
 
 impl DamageKind {
@@ -49,29 +53,37 @@ impl DamageKind {
             DamageKind::Manifest => "manifest-damaged",
             DamageKind::StatColumn => "stat-column-damaged",
             DamageKind::FileHash => "file-hash-mismatch",
+            DamageKind::Parity => "parity-damaged",
+            DamageKind::Copy => "copy-damaged",
         }
     }
 
     /// What to do next; `what` is the damaged thing. Only commands that exist, and only what they really do: a backup
     /// stores anew whatever it meets whose stored copy is not there.
-    pub fn next(self, what: &str) -> String {
+    pub fn next(self) -> String {
         match self {
             DamageKind::Config => "snapkeep copy --from-repo THIS into a new repository".to_owned(),
             DamageKind::Keys => "snapkeep key passwd".to_owned(),
             DamageKind::Note => "snapkeep tag".to_owned(),
             DamageKind::CondemnedList => "update snapkeep: this version writes no such lists".to_owned(),
-            // This machine now knows better than to count its chunks as there (`repository::distrust`).
-            DamageKind::PackDamaged => format!(
-                "snapkeep backup the same sources: what they still hold is stored anew (from another machine: move \
-                 {what} out of the repository first)"
-            ),
-            DamageKind::PackUnreadable | DamageKind::ChunkMissing | DamageKind::ChunkUndecodable => {
-                "snapkeep backup the same sources: what they still hold is stored anew".to_owned()
+            DamageKind::PackDamaged | DamageKind::PackUnreadable => {
+                "snapkeep repair packs --apply: saves what can be saved, and a backup stores the rest anew"
+                    .to_owned()
             }
+            DamageKind::ChunkMissing | DamageKind::ChunkUndecodable => {
+                "snapkeep backup the same sources: what they still hold is stored anew; then snapkeep repair \
+                 snapshots for what they do not"
+                    .to_owned()
+            }
+            DamageKind::Parity => "snapkeep repair parity --apply".to_owned(),
+            DamageKind::Copy => REPAIR_RECORDS.to_owned(),
             _ => "snapkeep backup --force the same sources".to_owned(),
         }
     }
 }
+
+/// What puts a config, a key record or a snapshot right whose other copy is intact.
+pub const REPAIR_RECORDS: &str = "snapkeep repair snapshots --apply";
 
 /// A file of a snapshot that cannot be restored as it was.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,13 +112,15 @@ pub struct Damage {
     /// The first hundred; `files_total` counts all, each once in each snapshot.
     pub files: Vec<HurtFile>,
     pub files_total: u64,
+    /// Whether everything damaged here can be computed or copied again, bit for bit.
+    pub mendable: bool,
     pub next: String,
 }
 
 impl Damage {
     pub fn new(kind: DamageKind, what: impl Into<String>, detail: impl Into<String>) -> Self {
         let what = what.into();
-        let next = kind.next(&what);
+        let next = kind.next();
         Damage {
             kind,
             what,
@@ -118,6 +132,7 @@ impl Damage {
             lost: Vec::new(),
             files: Vec::new(),
             files_total: 0,
+            mendable: false,
             next,
         }
     }
@@ -146,6 +161,9 @@ impl fmt::Display for Damage {
             let names: Vec<String> = self.lost.iter().map(|id| id.short()).collect();
             let what = if names.len() == 1 { "snapshot" } else { "snapshots" };
             write!(f, "; nothing is left of {what} {}", names.join(", "))?;
+        }
+        if self.mendable {
+            f.write_str("; all of it can be put right")?;
         }
         write!(f, " [{}; next: {}]", self.kind.code(), self.next)
     }

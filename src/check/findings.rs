@@ -160,6 +160,26 @@ impl<'a> Findings<'a> {
         damage.files.extend(listed);
     }
 
+    /// The first finding about this thing.
+    pub fn about(&self, what: &str) -> Option<Finding> {
+        self.inner().damage.iter().position(|d| d.what == what)
+    }
+
+    /// What a finding is about can be put right bit for bit, by `next`.
+    pub fn mendable(&self, finding: Finding, next: &str) {
+        let mut inner = self.inner();
+        inner.damage[finding].mendable = true;
+        next.clone_into(&mut inner.damage[finding].next);
+    }
+
+    /// Findings about the insides or ends of packs, with the pack.
+    pub fn of_packs(&self) -> Vec<(Finding, PackId)> {
+        let inner = self.inner();
+        let kinds = [DamageKind::PackDamaged, DamageKind::PackUnreadable];
+        let of = |(i, d): (usize, &Damage)| d.packs.first().map(|pack| (i, *pack));
+        inner.damage.iter().enumerate().filter(|(_, d)| kinds.contains(&d.kind)).filter_map(of).collect()
+    }
+
     pub fn kind(&self, finding: Finding) -> DamageKind {
         self.inner().damage[finding].kind
     }

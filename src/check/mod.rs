@@ -9,8 +9,10 @@ mod files;
 mod findings;
 mod forest;
 mod hurt;
+mod copies;
 mod manifests;
 mod packs;
+mod parity;
 mod records;
 pub mod scan;
 pub mod subset;
@@ -91,6 +93,9 @@ pub struct CheckReport {
     /// Chunks proved against their names, and their plain bytes.
     pub chunks_read: u64,
     pub raw_bytes_read: u64,
+    /// Packs with parity, and sidecars read whole.
+    pub parity: u64,
+    pub parity_read: u64,
     /// Files proved against their whole hash.
     pub files_verified: u64,
     pub file_bytes_verified: u64,
@@ -178,6 +183,7 @@ fn once(
     let snapshots = records::snapshots(repository, &findings)?;
     let notes = records::notes(repository, &snapshots, &findings)?;
     let condemned = records::condemned(repository, &findings)?;
+    copies::look(repository, &findings)?;
     let mut packs = packs::look(repository, &condemned, &findings, progress)?;
     let reader = repository.reader_with(std::mem::take(&mut packs.index));
     let check = Check {
@@ -210,6 +216,7 @@ fn once(
         (out.files_verified, out.file_bytes_verified) = files::look(&check, &manifests, &samples)?;
     }
     hurt::look(&check, &manifests, &snapshots)?;
+    parity::look(&check, &mut out)?;
     check.remarks(&mut out);
     let now: BTreeSet<PackId> =
         repository.backend().list(Folder::Packs)?.iter().map(|stat| stat.name.header_name()).collect();
@@ -229,6 +236,7 @@ impl Check<'_> {
         let ages = Ages::load(cache.as_deref());
         let subset = self.options.read_data.unwrap_or(Subset::All);
         let mut chosen = subset.choose(&self.packs.sound)?;
+        chosen.retain(|pack| !self.packs.condemned.contains(&pack.id));
         let before = chosen.len();
         if let Some(age) = self.options.max_age {
             chosen.retain(|pack| !ages.is_fresh(&pack.id, self.options.now, age));

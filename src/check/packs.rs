@@ -41,6 +41,8 @@ pub struct Packs {
     pub index: Index,
     /// Without the packs that are about to be deleted; `None` when there are none of those.
     pub kept: Option<Index>,
+    /// The packs that are about to be deleted. They only lend what is nowhere else: damage in them is no finding.
+    pub condemned: HashSet<PackId>,
     /// Chunks seen in packs that cannot be used.
     pub unreachable: HashMap<ChunkId, Finding>,
     /// Everything listed, to see later whether somebody took a pack away meanwhile.
@@ -67,6 +69,8 @@ pub fn look(
         match result {
             Ok(facts) => packs.sound.push(facts),
             Err(e) if e.kind() == ErrorKind::NotFound => {}
+            // Set aside by a repair, or cut short by a collector: what is needed of it lies elsewhere, or is missing.
+            Err(e) if e.kind().is_unreadable() && condemned.contains(&id) => {}
             Err(e) => {
                 let path = FileName::Pack(id).path();
                 if let Some(finding) = findings.sort_out(DamageKind::PackUnreadable, &path, &e)? {
@@ -79,11 +83,13 @@ pub fn look(
     let names = |keep: &dyn Fn(&PackId) -> bool| -> Vec<(PackId, u64)> {
         packs.sound.iter().map(|p| (p.id, p.size)).filter(|(id, _)| keep(id)).collect()
     };
-    packs.index = Index::of_packs(backend, keyring, &names(&|_| true))?;
-    if packs.sound.iter().any(|p| condemned.contains(&p.id)) {
-        let kept = names(&|id| !condemned.contains(id));
+    let kept = names(&|id| !condemned.contains(id));
+    packs.index = Index::of_packs(backend, keyring, &kept)?;
+    if packs.sound.len() > kept.len() {
+        packs.index.add_lesser(backend, keyring, &names(&|id| condemned.contains(id)))?;
         packs.kept = Some(Index::of_packs(backend, keyring, &kept)?);
     }
+    packs.condemned.clone_from(condemned);
     Ok(packs)
 }
 

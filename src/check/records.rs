@@ -13,7 +13,7 @@ use crate::format::{FileName, Folder, HEADER_LEN, decode_header, limit};
 use crate::id::{Name, PackId, unhex};
 use crate::repository::Repository;
 use crate::repository::condemned;
-use crate::repository::snapshots::{Listed, read, read_note};
+use crate::repository::snapshots::{Listed, judge, read, read_note};
 use crate::units::counted;
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use std::collections::{HashMap, HashSet};
@@ -169,6 +169,10 @@ pub fn snapshots(repository: &Repository, findings: &Findings<'_>) -> Result<Vec
                 if let Some(finding) = findings.sort_out(DamageKind::Snapshot, &name.path(), &e)? {
                     findings.hurts_snapshot(finding, name.header_name());
                 }
+                // Its second copy knows what it needs.
+                let copy = FileName::CopyOfSnapshot(name.header_name());
+                let bytes = repository.backend().read(&copy, limit::RECORD_BYTES_MAX);
+                snapshots.extend(bytes.and_then(|bytes| judge(repository, &bytes, &copy)));
             }
         }
     }
@@ -221,7 +225,10 @@ pub fn notes(repository: &Repository, snapshots: &[Listed], findings: &Findings<
     let mut strays = 0;
     for (name, result) in names.iter().zip(results) {
         match result {
-            Ok(Some(note)) => strays += u64::from(!ids.contains(note.snapshot.as_str())),
+            Ok(Some(note)) => {
+                let of_all = note.snapshot.is_empty();
+                strays += u64::from(!of_all && !ids.contains(note.snapshot.as_str()));
+            }
             Ok(None) => {}
             Err(e) => {
                 findings.sort_out(DamageKind::Note, &name.path(), &e)?;

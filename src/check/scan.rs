@@ -39,7 +39,11 @@ pub fn scan_pack(backend: &dyn Backend, keyring: &Keyring, id: PackId, size: u64
     if size > limit::PACK_BYTES_MAX {
         return Err(Error::corrupt(format!("{name} is larger than any pack")));
     }
-    let bytes = backend.read(&name, limit::PACK_BYTES_MAX)?;
+    Ok(scan_bytes(keyring, &backend.read(&name, limit::PACK_BYTES_MAX)?))
+}
+
+/// As `scan_pack`, for the bytes of a pack.
+pub fn scan_bytes(keyring: &Keyring, bytes: &[u8]) -> Scan {
     let mut scan = Scan::default();
     let (mut at, mut gap, mut waste) = (HEADER_LEN, HEADER_LEN, 0u64);
     while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= FRAME_OVERHEAD) {
@@ -66,7 +70,7 @@ pub fn scan_pack(backend: &dyn Backend, keyring: &Keyring, id: PackId, size: u64
     if gap + trailer < bytes.len() {
         scan.gaps.push((gap as u64, (bytes.len() - gap) as u64));
     }
-    Ok(scan)
+    scan
 }
 
 type Found = (Option<(ChunkSort, FrameTable)>, usize);

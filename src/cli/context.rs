@@ -60,6 +60,7 @@ impl Context {
             super::seen::check(cache.as_deref(), &place, located.is_encrypted())?;
         }
         let repository = located.open(password.as_ref(), cache.as_deref())?;
+        repository.remarks().iter().for_each(|remark| self.output.warn(remark));
         let protection = if repository.is_encrypted() { "encrypted" } else { "not encrypted" };
         self.output.detail(&format!("repository {} opened, {protection}", repository.id().short()));
         Ok(repository)

@@ -11,6 +11,7 @@ mod options;
 mod output;
 mod password;
 mod policy;
+mod repairs;
 mod seen;
 mod sources;
 mod stop;

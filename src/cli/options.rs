@@ -4,6 +4,7 @@ use super::failure::{Failure, usage};
 use crate::clock::Timestamp;
 use crate::compress::Level;
 use crate::error::Result;
+use crate::format::limit;
 use crate::repository::snapshots::{Listed, Listing, SnapshotFilter, encode_path, resolve};
 use crate::repository::trash;
 use crate::source::roots::Root;
@@ -81,6 +82,18 @@ pub fn per_cent(text: &str) -> Result<f64> {
     let number = text.trim().trim_end_matches('%').trim_end().parse::<f64>();
     number.ok().filter(|n| (0.0..=100.0).contains(n)).ok_or_else(|| {
         crate::error::Error::invalid(format!("`{text}` is no share; use a number from 0 to 100"))
+    })
+}
+
+/// A share of parity in whole per cent; `off` for none.
+pub fn parity(text: &str) -> Result<u32> {
+    let number = match text.trim().trim_end_matches('%') {
+        "off" => Some(0),
+        digits => digits.parse().ok(),
+    };
+    number.filter(|n| *n <= limit::PARITY_PERCENT_MAX).ok_or_else(|| {
+        let what = format!("`{text}` is no share of parity; use a whole number from 1 to 100, or off");
+        crate::error::Error::invalid(what)
     })
 }
 

@@ -39,6 +39,13 @@ pub struct Config {
     /// Files and folders are readable by the group.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub group_readable: bool,
+    /// Parity written with each pack, in per cent of it; 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub parity: u32,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// header, u32 length, body, 32 bytes of `seal` (a MAC, or zeros), BLAKE3 of all before. The hash is the caller's
@@ -105,6 +112,7 @@ impl Config {
             || !sizes_fit(&config.database_chunks)
             || config.pack_bytes < 1 << 16
             || config.pack_bytes > limit::PACK_BYTES_MAX - (24 << 20)
+            || config.parity > limit::PARITY_PERCENT_MAX
         {
             return Err(Error::corrupt("the repository's config states impossible sizes"));
         }

@@ -32,6 +32,8 @@ pub enum FrameKind {
     Segment = 7,
     /// Names of packs about to be deleted.
     Condemned = 8,
+    /// Sums of a pack's shards and of those that mend them.
+    Parity = 9,
 }
 
 impl FrameKind {
@@ -45,6 +47,7 @@ impl FrameKind {
             6 => FrameKind::Note,
             7 => FrameKind::Segment,
             8 => FrameKind::Condemned,
+            9 => FrameKind::Parity,
             _ => return None,
         })
     }

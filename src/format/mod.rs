@@ -8,6 +8,7 @@ pub mod frame;
 pub mod group;
 pub mod key;
 pub mod pack;
+pub mod parity;
 pub mod root;
 pub mod snapshot;
 
@@ -45,6 +46,10 @@ pub mod limit {
     pub const CLOSURE_BYTES_MAX: u64 = 512 << 20;
     /// A session, snapshot, note, config or key file.
     pub const RECORD_BYTES_MAX: u64 = 1 << 20;
+    /// A pack's parity: at most as much as the pack, and its sums twice.
+    pub const PARITY_BYTES_MAX: u64 = 128 << 20;
+    /// Parity a config may ask for, in per cent of the packs.
+    pub const PARITY_PERCENT_MAX: u32 = 100;
     /// An index segment.
     pub const SEGMENT_BYTES_MAX: u64 = 64 << 20;
     /// A stored path.
@@ -80,6 +85,7 @@ pub enum FileKind {
     Session = 5,
     Note = 6,
     Condemned = 7,
+    Parity = 8,
 }
 
 /// A stored file's place, relative to the repository.
@@ -94,6 +100,12 @@ pub enum FileName {
     Evicted(Name),
     Note(Name),
     Condemned(u32),
+    /// What a pack can be mended with; it has the pack's name.
+    Parity(Name),
+    /// Second copies: byte for byte what the original holds.
+    CopyOfConfig(u32),
+    CopyOfKeys(u32),
+    CopyOfSnapshot(Name),
 }
 
 /// A folder of the repository, for listings.
@@ -108,10 +120,12 @@ pub enum Folder {
     Evicted,
     Notes,
     Condemned,
+    Parity,
+    Copies,
 }
 
 impl Folder {
-    pub const ALL: [Folder; 9] = [
+    pub const ALL: [Folder; 11] = [
         Folder::Config,
         Folder::Keys,
         Folder::Packs,
@@ -121,7 +135,15 @@ impl Folder {
         Folder::Evicted,
         Folder::Notes,
         Folder::Condemned,
+        Folder::Parity,
+        Folder::Copies,
     ];
+
+    /// Whether a missing folder is an empty one: what it holds decides nothing that can lose data, and repositories
+    /// made before there was such a folder lack it.
+    pub fn is_optional(self) -> bool {
+        matches!(self, Folder::Parity | Folder::Copies)
+    }
 
     pub fn dir(self) -> &'static str {
         match self {
@@ -134,15 +156,15 @@ impl Folder {
             Folder::Evicted => "evicted",
             Folder::Notes => "notes",
             Folder::Condemned => "condemned",
+            Folder::Parity => "parity",
+            Folder::Copies => "copies",
         }
     }
 
     /// The name of a file in this folder; `None` for names that are none of ours (temporaries, strangers).
     pub fn parse(self, name: &str) -> Option<FileName> {
-        let number = || {
-            (name.len() == 8 && name.bytes().all(|b| b.is_ascii_digit())).then(|| name.parse().ok()).flatten()
-        };
-        let random = || (name.len() == 2 * NAME_LEN).then(|| Name::parse(name).ok()).flatten();
+        let number = || parse_number(name);
+        let random = || parse_random(name);
         match self {
             Folder::Config => number().map(FileName::Config),
             Folder::Keys => number().map(FileName::Keys),
@@ -153,8 +175,23 @@ impl Folder {
             Folder::Snapshots => random().map(FileName::Snapshot),
             Folder::Evicted => random().map(FileName::Evicted),
             Folder::Notes => random().map(FileName::Note),
+            Folder::Parity => random().map(FileName::Parity),
+            Folder::Copies => match name.split_once('-')? {
+                ("config", n) => parse_number(n).map(FileName::CopyOfConfig),
+                ("keys", n) => parse_number(n).map(FileName::CopyOfKeys),
+                ("snapshot", n) => parse_random(n).map(FileName::CopyOfSnapshot),
+                _ => None,
+            },
         }
     }
+}
+
+fn parse_number(name: &str) -> Option<u32> {
+    (name.len() == 8 && name.bytes().all(|b| b.is_ascii_digit())).then(|| name.parse().ok()).flatten()
+}
+
+fn parse_random(name: &str) -> Option<Name> {
+    (name.len() == 2 * NAME_LEN).then(|| Name::parse(name).ok()).flatten()
 }
 
 impl FileName {
@@ -169,25 +206,57 @@ impl FileName {
             FileName::Evicted(_) => Folder::Evicted,
             FileName::Note(_) => Folder::Notes,
             FileName::Condemned(_) => Folder::Condemned,
+            FileName::Parity(_) => Folder::Parity,
+            FileName::CopyOfConfig(_) | FileName::CopyOfKeys(_) | FileName::CopyOfSnapshot(_) => {
+                Folder::Copies
+            }
+        }
+    }
+
+    /// Where the second copy of this file lies, for the files that have one.
+    pub fn second_copy(&self) -> Option<FileName> {
+        match self {
+            FileName::Config(n) => Some(FileName::CopyOfConfig(*n)),
+            FileName::Keys(n) => Some(FileName::CopyOfKeys(*n)),
+            FileName::Snapshot(n) => Some(FileName::CopyOfSnapshot(*n)),
+            _ => None,
+        }
+    }
+
+    /// What this file is the second copy of.
+    pub fn original(&self) -> Option<FileName> {
+        match self {
+            FileName::CopyOfConfig(n) => Some(FileName::Config(*n)),
+            FileName::CopyOfKeys(n) => Some(FileName::Keys(*n)),
+            FileName::CopyOfSnapshot(n) => Some(FileName::Snapshot(*n)),
+            _ => None,
         }
     }
 
     pub fn kind(&self) -> FileKind {
         match self {
-            FileName::Config(_) => FileKind::Config,
-            FileName::Keys(_) => FileKind::Keys,
+            FileName::Config(_) | FileName::CopyOfConfig(_) => FileKind::Config,
+            FileName::Keys(_) | FileName::CopyOfKeys(_) => FileKind::Keys,
             FileName::Pack(_) => FileKind::Pack,
             FileName::Index(_) => FileKind::Index,
-            FileName::Session(_) | FileName::Snapshot(_) | FileName::Evicted(_) => FileKind::Session,
+            FileName::Session(_)
+            | FileName::Snapshot(_)
+            | FileName::Evicted(_)
+            | FileName::CopyOfSnapshot(_) => FileKind::Session,
             FileName::Note(_) => FileKind::Note,
             FileName::Condemned(_) => FileKind::Condemned,
+            FileName::Parity(_) => FileKind::Parity,
         }
     }
 
     /// The 16 bytes that stand for this name in the file's own header: the random name, or the number.
     pub fn header_name(&self) -> Name {
         match self {
-            FileName::Config(n) | FileName::Keys(n) | FileName::Condemned(n) => {
+            FileName::Config(n)
+            | FileName::Keys(n)
+            | FileName::Condemned(n)
+            | FileName::CopyOfConfig(n)
+            | FileName::CopyOfKeys(n) => {
                 let mut bytes = [0; NAME_LEN];
                 bytes[..4].copy_from_slice(&n.to_le_bytes());
                 Name(bytes)
@@ -197,7 +266,9 @@ impl FileName {
             | FileName::Session(n)
             | FileName::Snapshot(n)
             | FileName::Evicted(n)
-            | FileName::Note(n) => *n,
+            | FileName::Note(n)
+            | FileName::Parity(n)
+            | FileName::CopyOfSnapshot(n) => *n,
         }
     }
 
@@ -207,6 +278,9 @@ impl FileName {
         match self {
             FileName::Config(n) | FileName::Keys(n) | FileName::Condemned(n) => format!("{dir}/{n:08}"),
             FileName::Pack(n) => format!("{dir}/{}/{n}", hex(&n.0[..1])),
+            FileName::CopyOfConfig(n) => format!("{dir}/config-{n:08}"),
+            FileName::CopyOfKeys(n) => format!("{dir}/keys-{n:08}"),
+            FileName::CopyOfSnapshot(n) => format!("{dir}/snapshot-{n}"),
             _ => format!("{dir}/{}", self.header_name()),
         }
     }

@@ -83,6 +83,40 @@ pub struct Snapshot {
     /// For a snapshot copied from elsewhere: repository and snapshot it came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
+    /// For a snapshot that a repair made of a damaged one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repaired: Option<Repaired>,
+}
+
+/// What a repaired snapshot lacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repaired {
+    /// The damaged snapshot, 32 hex digits.
+    pub from: String,
+    /// Damaged files are kept under other names, with holes; otherwise they are left out.
+    #[serde(default)]
+    pub salvaged: bool,
+    /// Entries whose very names are lost, and all damaged files.
+    #[serde(default)]
+    pub entries_lost: u64,
+    #[serde(default)]
+    pub files_damaged: u64,
+    /// The first of them.
+    #[serde(default)]
+    pub files: Vec<RepairedFile>,
+}
+
+/// A damaged file of the snapshot before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairedFile {
+    /// As `paths` are written.
+    pub path: String,
+    /// Where it is kept, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_as: Option<String>,
+    /// Offset and length of each stretch that is lost; none when nobody can say.
+    #[serde(default)]
+    pub holes: Vec<[u64; 2]>,
 }
 
 /// A write-once remark about a snapshot.
@@ -95,6 +129,17 @@ pub struct Note {
     pub time: String,
     #[serde(flatten)]
     pub what: NoteKind,
+}
+
+/// One thing that a repair did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairAction {
+    /// `pack-rewritten`, `pack-condemned`, `record-restored`, `snapshot-made`, …
+    pub action: String,
+    /// The file it was done to, or the snapshot.
+    pub what: String,
+    /// For people.
+    pub detail: String,
 }
 
 /// What a note says.
@@ -115,6 +160,8 @@ pub enum NoteKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         label: Option<String>,
     },
+    /// What a repair did to the repository; `snapshot` is empty.
+    Repair { actions: Vec<RepairAction> },
     /// Written by a later version; kept, not understood.
     #[serde(other)]
     Unknown,

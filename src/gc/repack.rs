@@ -38,8 +38,7 @@ pub fn copy(
         return Ok(copied);
     }
     let (backend, keyring) = (repository.backend(), repository.keyring());
-    let pack_bytes = repository.config().pack_bytes;
-    let mut packer = Packer::start(Arc::clone(backend), Arc::clone(keyring), pack_bytes, None);
+    let mut packer = Packer::start(backend, keyring, repository.config(), None);
     let mut packs = packs.to_vec();
     packs.sort_by_key(|p| (p.sort == ChunkSort::Manifest, p.id));
     let mut result = Ok(());
@@ -66,8 +65,7 @@ pub fn rescue(
     options: &PruneOptions,
 ) -> Result<Option<u64>> {
     let (backend, keyring) = (repository.backend(), repository.keyring());
-    let pack_bytes = repository.config().pack_bytes;
-    let mut packer = Packer::start(Arc::clone(backend), Arc::clone(keyring), pack_bytes, None);
+    let mut packer = Packer::start(backend, keyring, repository.config(), None);
     for sort in [ChunkSort::Content, ChunkSort::Manifest] {
         let mut builder = FrameBuilder::new(sort, options.level, Arc::clone(keyring))?;
         for (id, _) in chunks.iter().filter(|(_, s)| *s == sort) {

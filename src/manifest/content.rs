@@ -47,3 +47,48 @@ pub fn for_each_piece(
     }
     Ok(())
 }
+
+/// The pieces of a file that may be damaged.
+pub struct Left {
+    /// Where a list is lost, a hole stands for all its pieces.
+    pub extents: Vec<Extent>,
+    /// Those holes: offset and length.
+    pub lost: Vec<(u64, u64)>,
+}
+
+/// As `extents`, also where one of several lists is lost; `None` when nobody can say where the rest belongs.
+pub fn extents_left(reader: &Reader, content: &Content) -> Result<Option<Left>> {
+    let mut lists = Vec::new();
+    for id in &content.lists {
+        match reader.get(ChunkSort::Manifest, id).and_then(|list| decode_list(&list)) {
+            Ok(list) => lists.push(Some(list)),
+            Err(e) if e.kind().is_unreadable() => lists.push(None),
+            Err(e) => return Err(e),
+        }
+    }
+    if content.lists.is_empty() {
+        return Ok(Some(Left { extents: content.extents.clone(), lost: Vec::new() }));
+    }
+    let known = lists.iter().flatten().try_fold(0u64, |n, list| n.checked_add(extents_len(list)?));
+    let missing = known.and_then(|known| content.size.checked_sub(known));
+    let gaps = lists.iter().filter(|list| list.is_none()).count();
+    let Some(missing) = missing.filter(|missing| (gaps == 1) == (*missing > 0) && gaps <= 1) else {
+        return Ok(None);
+    };
+    let mut left = Left { extents: Vec::new(), lost: Vec::new() };
+    let mut at = 0;
+    for list in lists {
+        match list {
+            Some(list) => {
+                at += extents_len(&list).unwrap_or(0);
+                left.extents.extend(list);
+            }
+            None => {
+                left.lost.push((at, missing));
+                left.extents.push(Extent::Hole { len: missing });
+                at += missing;
+            }
+        }
+    }
+    Ok(Some(left))
+}

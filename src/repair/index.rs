@@ -63,7 +63,7 @@ pub fn run(repository: &Repository, progress: &Progress, report: &dyn Report) ->
         );
         let message = format!("not in the index: {why}; {kept}");
         report.problem(&Problem { item: name.path().into_bytes(), during: "index", message });
-        let next = "snapkeep backup the same sources: what they still hold is stored anew".to_owned();
+        let next = "snapkeep repair packs --apply".to_owned();
         out.unindexed.push(Unindexed { pack: *pack, why: why.clone(), scan, next });
     }
     Ok(out)

@@ -6,6 +6,7 @@
 use super::footer::read_footer;
 use super::place::{Listed, PackInfo, Place, list_footer, sort};
 use super::tier::{Copy, Tier};
+use super::tiers::{merge_tiers, open_tiers};
 use super::{condemned, distrust};
 use crate::backend::{Backend, FileStat};
 use crate::crypto::Keyring;
@@ -32,8 +33,8 @@ const STEPS_MAX: u32 = 4096;
 #[derive(Default)]
 pub struct Index {
     tiers: Vec<Tier>,
-    /// So many tiers at the end list packs that a check found damaged: good for reading what can be read, but what
-    /// lies in them does not count as present.
+    /// So many tiers at the end list packs that are condemned or that a check found damaged: good for reading what can
+    /// be read, but what lies in them does not count as present.
     untrusted: usize,
     /// So many of those at the very end are about to be deleted, as a collector sees them.
     doomed: usize,
@@ -78,15 +79,18 @@ impl Index {
     /// the footers of all other packs. `cache` is this repository's cache folder.
     pub fn load(backend: &dyn Backend, keyring: &Keyring, cache: Option<&Path>) -> Result<Self> {
         let condemned = condemned::all(backend, keyring)?;
-        let mut listed: HashMap<PackId, u64> = HashMap::new();
+        let (mut listed, mut apart): (HashMap<PackId, u64>, Vec<(PackId, u64)>) = Default::default();
         for FileStat { name, size } in backend.list(Folder::Packs)? {
-            if let FileName::Pack(id) = name
-                && !condemned.contains(&id)
-            {
-                listed.insert(id, size);
+            match name {
+                // Good for reading as long as it is there, and for nothing else.
+                FileName::Pack(id) if condemned.contains(&id) => apart.push((id, size)),
+                FileName::Pack(id) => {
+                    listed.insert(id, size);
+                }
+                _ => {}
             }
         }
-        let (mut index, mut apart) = (Index::default(), Vec::new());
+        let mut index = Index::default();
         let cache = cache.filter(|dir| std::fs::create_dir_all(dir).is_ok());
         if let Some(dir) = cache {
             for id in distrust::read(dir) {
@@ -103,6 +107,7 @@ impl Index {
         let trusted = index.tiers.len();
         index.add_packs(backend, keyring, &apart, None)?;
         index.untrusted = index.tiers.len() - trusted;
+        index.unreadable.retain(|(id, _)| !condemned.contains(id));
         Ok(index)
     }
 
@@ -130,6 +135,43 @@ impl Index {
         let mut index = Index::default();
         index.add_packs(backend, keyring, packs, None)?;
         Ok(index)
+    }
+
+    /// Adds packs that are about to be deleted: those of their chunks that count as present nowhere else and whose
+    /// frames are intact.
+    pub fn add_lesser(
+        &mut self,
+        backend: &dyn Backend,
+        keyring: &Keyring,
+        packs: &[(PackId, u64)],
+    ) -> Result<()> {
+        let mut wanted = Vec::new();
+        for tier in Index::of_packs(backend, keyring, packs)?.tiers {
+            let mut listed = Vec::new();
+            tier.for_each(&mut |_, chunk| {
+                if !self.present(&chunk.id)? {
+                    listed.push(chunk);
+                }
+                Ok(())
+            })?;
+            wanted.push((tier.packs, listed));
+        }
+        for (packs, mut listed) in wanted {
+            let mut opened: HashMap<(u32, u32), bool> = HashMap::new();
+            for chunk in &listed {
+                let place = chunk.place;
+                let entry = opened.entry((place.pack, place.offset));
+                let Some(pack) = packs.get(place.pack as usize) else { continue };
+                entry.or_insert_with(|| {
+                    let name = FileName::Pack(pack.id);
+                    let sealed = backend.read_range(&name, u64::from(place.offset), place.frame_len as usize);
+                    sealed.is_ok_and(|sealed| keyring.unseal(pack.sort.frame_kind(), &sealed).is_ok())
+                });
+            }
+            listed.retain(|l| opened.get(&(l.place.pack, l.place.offset)) == Some(&true));
+            self.tiers.push(Tier::in_memory(packs, listed));
+        }
+        Ok(())
     }
 
     /// Reads footers and appends tiers for them; packs with unreadable footers are set aside.
@@ -223,7 +265,8 @@ impl Index {
         self.tiers.len() - self.untrusted
     }
 
-    fn find_trusted(&self, id: &ChunkId) -> Result<Option<Found>> {
+    /// As `find`, among the copies that count as present: what a writer builds on.
+    pub fn find_trusted(&self, id: &ChunkId) -> Result<Option<Found>> {
         self.find_in(id, 0..self.trusted())
     }
 
@@ -414,81 +457,4 @@ impl Index {
         }
         Ok(())
     }
-}
-
-fn is_days_old(path: &Path) -> bool {
-    let age = std::fs::metadata(path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
-    age.is_some_and(|age| age.as_secs() > 2 * 86_400)
-}
-
-/// Opens the cache's tiers that fit the listing and takes their packs out of it; deletes the others.
-fn open_tiers(dir: &Path, listed: &mut HashMap<PackId, u64>) -> Vec<Tier> {
-    let mut tiers = Vec::new();
-    let Ok(entries) = std::fs::read_dir(dir) else { return tiers };
-    for path in entries.flatten().map(|e| e.path()) {
-        if path.extension().is_some_and(|e| e == "building") && is_days_old(&path) {
-            // Left behind by a run that was killed.
-            let _ = std::fs::remove_file(&path);
-        }
-        if path.extension().is_none_or(|e| e != "redb") {
-            continue;
-        }
-        match Tier::open(&path) {
-            Ok(tier) if tier.packs.iter().all(|p| listed.get(&p.id) == Some(&p.size)) => {
-                for pack in &tier.packs {
-                    listed.remove(&pack.id);
-                }
-                tiers.push(tier);
-            }
-            // A pack is gone, condemned or listed twice, or the file is damaged: the footers will tell it anew.
-            _ => {
-                let _ = std::fs::remove_file(&path);
-            }
-        }
-    }
-    tiers
-}
-
-/// Merges sorted tiers into one file, streaming.
-fn merge_tiers(dir: &Path, tiers: &[Tier]) -> Result<Tier> {
-    let packs: Vec<PackInfo> = tiers.iter().flat_map(|t| t.packs.iter().copied()).collect();
-    let mut first = Vec::new();
-    let mut offset = 0;
-    for tier in tiers {
-        first.push(offset);
-        offset += tier.packs.len() as u32;
-    }
-    // The tiers are read side by side on threads of their own, a bounded number of entries ahead.
-    std::thread::scope(|scope| {
-        let mut heads = Vec::new();
-        for (tier, first) in tiers.iter().zip(first) {
-            let (send, receive) = crossbeam_channel::bounded::<Result<Listed>>(4096);
-            scope.spawn(move || {
-                let sent = tier.for_each(&mut |_, mut listed| {
-                    listed.place.pack += first;
-                    send.send(Ok(listed)).map_err(|_| Error::corrupt("merge abandoned"))
-                });
-                if let Err(e) = sent {
-                    let _ = send.send(Err(e));
-                }
-            });
-            heads.push((receive.recv().ok().transpose()?, receive));
-        }
-        // `heads` moves in: should building fail, the readers' channels close and their threads end.
-        Tier::build(dir, &packs, move |put| {
-            loop {
-                let next = heads
-                    .iter()
-                    .enumerate()
-                    .filter_map(|(i, (head, _))| head.as_ref().map(|l| (l.id, l.place.depth, i)))
-                    .min();
-                let Some((_, _, best)) = next else { return Ok(()) };
-                let (head, receive) = &mut heads[best];
-                if let Some(listed) = head {
-                    put(listed)?;
-                }
-                *head = receive.recv().ok().transpose()?;
-            }
-        })
-    })
 }

@@ -1,6 +1,6 @@
 //! Passwords of a repository: create, open, add, remove, replace. All slots are one write-once record.
 
-use super::{random, removal};
+use super::{copies, random, removal};
 use crate::backend::{Backend, write_new};
 use crate::clock::Timestamp;
 use crate::crypto::hash;
@@ -51,17 +51,30 @@ pub fn write_slots(backend: &dyn Backend, repository: &Name, number: u32, slots:
     let mut bytes = encode_plain_record(&name, repository, &slots.encode(), &[0; 32]);
     let sum = hash::plain(&bytes);
     bytes.extend_from_slice(&sum);
-    write_new(backend, &name, &bytes)
+    write_new(backend, &name, &bytes)?;
+    copies::write(backend, &name, &bytes)
 }
 
-/// The newest intact key record and its number; its file may be one of several while a change is under way.
-pub fn read_slots(backend: &dyn Backend, repository: &Name) -> Result<(u32, KeySlots)> {
+/// A key record that was found.
+pub struct FoundSlots {
+    pub slots: KeySlots,
+    /// What to tell when its second copy had to serve.
+    pub remark: Option<String>,
+}
+
+/// The newest key record of which the file or its second copy is intact; it may be one of several while a change is
+/// under way.
+pub fn read_slots(backend: &dyn Backend, repository: &Name) -> Result<FoundSlots> {
     let mut numbers = numbers(backend)?;
     numbers.sort_unstable();
     let mut trouble = None;
     for number in numbers.into_iter().rev() {
-        match read_one(backend, repository, number) {
-            Ok(slots) => return Ok((number, slots)),
+        let name = FileName::Keys(number);
+        let judge = |bytes: &[u8], name: &FileName| judge(bytes, name, repository);
+        match copies::either(backend, &name, &judge) {
+            Ok((slots, copied)) => {
+                return Ok(FoundSlots { slots, remark: copied.then(|| copies::remark(&name)) });
+            }
             Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => trouble = Some(e),
             Err(e) => return Err(e),
         }
@@ -69,19 +82,25 @@ pub fn read_slots(backend: &dyn Backend, repository: &Name) -> Result<(u32, KeyS
     Err(trouble.unwrap_or_else(|| Error::corrupt("the repository has no key file")))
 }
 
-/// Numbers of all key records, damaged ones too.
+/// Numbers of all key records, damaged ones and those known from their second copy too.
 pub fn numbers(backend: &dyn Backend) -> Result<Vec<u32>> {
-    let listed = backend.list(Folder::Keys)?;
-    Ok(listed
+    let mut listed = backend.list(Folder::Keys)?;
+    listed.extend(backend.list(Folder::Copies)?);
+    let mut numbers: Vec<u32> = listed
         .iter()
-        .filter_map(|stat| if let FileName::Keys(n) = stat.name { Some(n) } else { None })
-        .collect())
+        .filter_map(|stat| match stat.name {
+            FileName::Keys(n) | FileName::CopyOfKeys(n) => Some(n),
+            _ => None,
+        })
+        .collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    Ok(numbers)
 }
 
-fn read_one(backend: &dyn Backend, repository: &Name, number: u32) -> Result<KeySlots> {
-    let name = FileName::Keys(number);
-    let bytes = backend.read(&name, limit::RECORD_BYTES_MAX)?;
-    let record = decode_plain_record(&bytes, &name)?;
+/// The slots in a key file's bytes, if these are as they were written.
+pub fn judge(bytes: &[u8], name: &FileName, repository: &Name) -> Result<KeySlots> {
+    let record = decode_plain_record(bytes, name)?;
     if record.repository != *repository {
         return Err(Error::corrupt(format!("{name} belongs to another repository")));
     }
@@ -120,7 +139,7 @@ pub fn change_slots(
     change: &dyn Fn(&mut KeySlots) -> Result<()>,
 ) -> Result<KeySlots> {
     for _ in 0..8 {
-        let (_, mut slots) = read_slots(backend, repository)?;
+        let mut slots = read_slots(backend, repository)?.slots;
         // A damaged newest record keeps its number, too: the new one must come after it to hold.
         let number = numbers(backend)?.into_iter().max().unwrap_or(0);
         change(&mut slots)?;
@@ -136,11 +155,7 @@ pub fn change_slots(
         }
         match write_slots(backend, repository, number + 1, &slots) {
             Ok(()) => {
-                for stat in backend.list(Folder::Keys)? {
-                    if matches!(stat.name, FileName::Keys(n) if n <= number) {
-                        removal::superseded_keys(backend, &stat.name)?;
-                    }
-                }
+                removal::keys(backend, number)?;
                 return Ok(slots);
             }
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {}

@@ -2,8 +2,11 @@
 
 pub mod place;
 pub mod condemned;
+pub mod copies;
+pub mod parity;
 pub mod random;
 pub mod tier;
+pub mod tiers;
 pub mod distrust;
 pub mod footer;
 pub mod index;
@@ -27,7 +30,7 @@ use crate::crypto::{Keyring, hash};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::{Config, Encryption, decode_plain_record, encode_plain_record};
 use crate::format::key::KeySlots;
-use crate::format::{FORMAT_VERSION, FileName, Folder, limit};
+use crate::format::{FORMAT_VERSION, FileName, Folder};
 use crate::id::{Name, unhex};
 use index::Index;
 use keys::SlotOwner;
@@ -57,6 +60,7 @@ pub struct Located {
     config: Config,
     mac: [u8; 32],
     body: Vec<u8>,
+    remark: Option<String>,
 }
 
 /// An open repository.
@@ -68,11 +72,22 @@ pub struct Repository {
     /// The slot that opened it; empty without encryption.
     pub slot: String,
     cache: Option<PathBuf>,
+    /// What the user should know about how it was opened.
+    remarks: Vec<String>,
 }
 
 /// Writes config and first key slot of a new repository into an empty backend.
 pub fn create(backend: Arc<dyn Backend>, new: &NewRepository<'_>) -> Result<Repository> {
-    if !backend.list(Folder::Config)?.is_empty() {
+    create_with_parity(backend, new, 0)
+}
+
+/// As `create`; with each pack so many per cent of parity are stored, by which it can be mended.
+pub fn create_with_parity(
+    backend: Arc<dyn Backend>,
+    new: &NewRepository<'_>,
+    parity: u32,
+) -> Result<Repository> {
+    if !config_numbers(backend.as_ref())?.is_empty() {
         let what = format!("{} holds a repository already", backend.location());
         return Err(Error::new(ErrorKind::AlreadyExists, what));
     }
@@ -90,6 +105,7 @@ pub fn create(backend: Arc<dyn Backend>, new: &NewRepository<'_>) -> Result<Repo
         database_chunks: new.like.map_or_else(|| class(chunker::DATABASE), |c| c.database_chunks),
         pack_bytes: PACK_BYTES,
         group_readable: new.group_readable,
+        parity,
     };
     let keyring = Arc::new(Keyring::new(id, encryption, &master));
     let mut slot_id = String::new();
@@ -102,29 +118,45 @@ pub fn create(backend: Arc<dyn Backend>, new: &NewRepository<'_>) -> Result<Repo
         keys::write_slots(backend.as_ref(), &id, number, &KeySlots { slots: vec![slot] })?;
     }
     // The config last: a directory with one is a repository that can be opened.
-    let name = FileName::Config(1);
-    let body = config.encode();
-    let mut bytes = encode_plain_record(&name, &id, &body, &keyring.config_mac(&body));
-    let sum = hash::plain(&bytes);
-    bytes.extend_from_slice(&sum);
-    write_new(backend.as_ref(), &name, &bytes)?;
-    Ok(Repository { backend, keyring, config, master, slot: slot_id, cache: None })
+    write_config(backend.as_ref(), &keyring, 1, &config)?;
+    Ok(Repository { backend, keyring, config, master, slot: slot_id, cache: None, remarks: Vec::new() })
 }
 
-/// Finds a repository and reads its config, which needs no password.
-pub fn locate(backend: Arc<dyn Backend>) -> Result<Located> {
+fn write_config(backend: &dyn Backend, keyring: &Keyring, number: u32, config: &Config) -> Result<()> {
+    let name = FileName::Config(number);
+    let body = config.encode();
+    let mut bytes = encode_plain_record(&name, keyring.repository(), &body, &keyring.config_mac(&body));
+    let sum = hash::plain(&bytes);
+    bytes.extend_from_slice(&sum);
+    write_new(backend, &name, &bytes)?;
+    copies::write(backend, &name, &bytes)
+}
+
+/// Numbers of all configs, damaged ones and those known from their second copy too.
+fn config_numbers(backend: &dyn Backend) -> Result<Vec<u32>> {
     let mut numbers: Vec<u32> = Vec::new();
-    for stat in backend.list(Folder::Config)? {
-        if let FileName::Config(n) = stat.name {
+    for stat in backend.list(Folder::Config)?.into_iter().chain(backend.list(Folder::Copies)?) {
+        if let FileName::Config(n) | FileName::CopyOfConfig(n) = stat.name {
             numbers.push(n);
         }
     }
     numbers.sort_unstable();
+    numbers.dedup();
+    Ok(numbers)
+}
+
+/// Finds a repository and reads its config, which needs no password.
+pub fn locate(backend: Arc<dyn Backend>) -> Result<Located> {
     let mut trouble = None;
-    for number in numbers.into_iter().rev() {
-        match read_config(&backend, number) {
-            Ok(located) => return Ok(located),
-            Err(e) if e.kind() == ErrorKind::Corrupt => trouble = Some(e),
+    for number in config_numbers(backend.as_ref())?.into_iter().rev() {
+        let name = FileName::Config(number);
+        match copies::either(backend.as_ref(), &name, &|bytes, name| judge_config(bytes, name)) {
+            Ok((judged, copied)) => {
+                let JudgedConfig { id, config, mac, body } = judged;
+                let remark = copied.then(|| copies::remark(&name));
+                return Ok(Located { backend, id, config, mac, body, remark });
+            }
+            Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => trouble = Some(e),
             Err(e) => return Err(e),
         }
     }
@@ -138,10 +170,17 @@ pub fn locate(backend: Arc<dyn Backend>) -> Result<Located> {
     Err(Error::new(ErrorKind::NotFound, format!("{} holds no repository", backend.location())))
 }
 
-fn read_config(backend: &Arc<dyn Backend>, number: u32) -> Result<Located> {
-    let name = FileName::Config(number);
-    let bytes = backend.read(&name, limit::RECORD_BYTES_MAX)?;
-    let record = decode_plain_record(&bytes, &name)?;
+/// A config file that is as it was written, as far as can be told without the key.
+pub struct JudgedConfig {
+    pub id: Name,
+    pub config: Config,
+    pub mac: [u8; 32],
+    pub body: Vec<u8>,
+}
+
+/// Reads a config file's bytes.
+pub fn judge_config(bytes: &[u8], name: &FileName) -> Result<JudgedConfig> {
+    let record = decode_plain_record(bytes, name)?;
     if hash::plain(record.hashed) != record.hash {
         return Err(Error::corrupt(format!("{name} is damaged: its checksum does not fit")));
     }
@@ -149,8 +188,7 @@ fn read_config(backend: &Arc<dyn Backend>, number: u32) -> Result<Located> {
     if Name::parse(&config.id).ok() != Some(record.repository) {
         return Err(Error::corrupt(format!("{name} names two repositories")));
     }
-    let (id, mac, body) = (record.repository, record.mac, record.body.to_vec());
-    Ok(Located { backend: Arc::clone(backend), id, config, mac, body })
+    Ok(JudgedConfig { id: record.repository, config, mac: record.mac, body: record.body.to_vec() })
 }
 
 impl Located {
@@ -175,6 +213,7 @@ impl Located {
     /// is encrypted.
     pub fn open(self, password: Option<&Password>, cache: Option<&Path>) -> Result<Repository> {
         let cache = cache.map(|dir| dir.join(self.id.to_string()));
+        let mut remarks: Vec<String> = self.remark.iter().cloned().collect();
         let (master, slot) = match (self.config.encryption, password) {
             (Encryption::None, _) => (self.public_master()?, String::new()),
             (_, None) => {
@@ -184,7 +223,8 @@ impl Located {
                 ));
             }
             (_, Some(password)) => {
-                let (_, slots) = keys::read_slots(self.backend.as_ref(), &self.id)?;
+                let keys::FoundSlots { slots, remark } = keys::read_slots(self.backend.as_ref(), &self.id)?;
+                remarks.extend(remark);
                 let last = cache.as_ref().and_then(|dir| std::fs::read_to_string(dir.join("slot")).ok());
                 keys::unlock(&slots, &self.id, password, last.as_deref())?
             }
@@ -203,7 +243,7 @@ impl Located {
             let _ = std::fs::create_dir_all(dir).and_then(|()| std::fs::write(dir.join("slot"), &slot));
         }
         let Located { backend, config, .. } = self;
-        Ok(Repository { backend, keyring, config, master, slot, cache })
+        Ok(Repository { backend, keyring, config, master, slot, cache, remarks })
     }
 
     fn public_master(&self) -> Result<Zeroizing<[u8; 32]>> {
@@ -236,6 +276,11 @@ impl Repository {
         self.config.encryption != Encryption::None
     }
 
+    /// What the user should know about how it was opened: damage that was got round.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
     /// This repository's cache folder; everything in it may be deleted at any time.
     pub fn cache_dir(&self) -> Option<PathBuf> {
         self.cache.as_ref().map(|dir| dir.join("index"))
@@ -250,6 +295,7 @@ impl Repository {
             master: self.master.clone(),
             slot: self.slot.clone(),
             cache: None,
+            remarks: Vec::new(),
         }
     }
 
@@ -282,6 +328,17 @@ impl Repository {
 
     pub fn reader_with(&self, index: Index) -> Reader {
         Reader::new(Arc::clone(&self.backend), Arc::clone(&self.keyring), Arc::new(index))
+    }
+
+    /// New packs get so many per cent of parity from now on: a config that differs in nothing else takes the place of
+    /// the one there is.
+    pub fn set_parity(&self, percent: u32) -> Result<()> {
+        let backend = self.backend.as_ref();
+        let number = config_numbers(backend)?.into_iter().max().unwrap_or(0);
+        let config = Config { parity: percent, ..self.config.clone() };
+        Config::decode(&config.encode())?;
+        write_config(backend, &self.keyring, number + 1, &config)?;
+        removal::configs(backend, number)
     }
 
     /// A new slot for another password; returns its id.
@@ -319,6 +376,6 @@ impl Repository {
     }
 
     pub fn key_slots(&self) -> Result<KeySlots> {
-        keys::read_slots(self.backend.as_ref(), self.id()).map(|(_, slots)| slots)
+        keys::read_slots(self.backend.as_ref(), self.id()).map(|found| found.slots)
     }
 }

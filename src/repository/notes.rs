@@ -102,6 +102,8 @@ impl Notes {
                 NoteKind::Pin { pinned, label } => {
                     state.pin = pinned.then(|| Pin { label: label.clone() });
                 }
+                // About the repository, not about a snapshot.
+                NoteKind::Repair { .. } => {}
                 NoteKind::Unknown => state.unclear = true,
             }
         }
@@ -151,8 +153,12 @@ pub fn write_after(
 ) -> Result<()> {
     let last = known.of(id).last().map_or(0, |n| n.note.sequence);
     let sequence = last.saturating_add(1);
-    let note = Note { snapshot: id.to_string(), sequence, time: now.rfc3339(), what };
-    let body = snapshot::encode(&note);
+    store(repository, &Note { snapshot: id.to_string(), sequence, time: now.rfc3339(), what })
+}
+
+/// Stores a note, durably.
+pub fn store(repository: &Repository, note: &Note) -> Result<()> {
+    let body = snapshot::encode(note);
     if body.len() as u64 > limit::RECORD_BYTES_MAX / 2 {
         return Err(Error::invalid("this is too long to be noted"));
     }

@@ -1,10 +1,12 @@
 //! Sealed frames to packs: one thread appends, another makes finished packs durable.
 
 use super::encode::SealedFrame;
+use super::parity;
 use super::place::{Listed, PackInfo, list_footer};
 use crate::backend::{Backend, Pending};
 use crate::crypto::{ChunkSort, Keyring, hash::FileHash};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::config::Config;
 use crate::format::frame::FrameKind;
 use crate::format::pack::{Footer, FrameEntry, TRAILER_LEN, Trailer};
 use crate::format::{FileName, HEADER_LEN, encode_header};
@@ -21,8 +23,9 @@ const QUEUE: usize = 8;
 pub struct Packed {
     pub packs: Vec<PackInfo>,
     pub listed: Vec<Listed>,
-    /// Bytes of all pack files.
+    /// Bytes of all pack files, and of what they can be mended with.
     pub bytes: u64,
+    pub parity_bytes: u64,
 }
 
 /// A running pack writer.
@@ -48,13 +51,17 @@ struct FinishedPack {
 }
 
 impl Packer {
-    /// `session` is who the packs are for: a collector leaves packs of open sessions alone.
+    /// `session` is who the packs are for: a collector leaves packs of open sessions alone. As many per cent of each
+    /// pack as the config says are stored beside it, for mending.
     pub fn start(
-        backend: Arc<dyn Backend>,
-        keyring: Arc<Keyring>,
-        pack_bytes: u64,
+        backend: &Arc<dyn Backend>,
+        keyring: &Arc<Keyring>,
+        config: &Config,
         session: Option<Name>,
     ) -> Self {
+        let (pack_bytes, parity) = (config.pack_bytes, config.parity);
+        let (backend, keyring) = (Arc::clone(backend), Arc::clone(keyring));
+        let (store, ring) = (Arc::clone(&backend), Arc::clone(&keyring));
         let (frames, incoming) = bounded::<SealedFrame>(QUEUE);
         // One finished pack may wait while another is synced; more would only pile up dirty pages.
         let (finished, to_publish) = bounded::<FinishedPack>(1);
@@ -74,7 +81,7 @@ impl Packer {
             }
             Ok(())
         });
-        let publisher = std::thread::spawn(move || publish(&to_publish));
+        let publisher = std::thread::spawn(move || publish(store.as_ref(), &ring, parity, &to_publish));
         Packer { frames: Some(frames), appender: Some(appender), publisher: Some(publisher) }
     }
 
@@ -178,10 +185,19 @@ impl OpenPack {
     }
 }
 
-fn publish(finished: &Receiver<FinishedPack>) -> Result<Packed> {
+fn publish(
+    backend: &dyn Backend,
+    keyring: &Keyring,
+    parity: u32,
+    finished: &Receiver<FinishedPack>,
+) -> Result<Packed> {
     let mut packed = Packed::default();
     for pack in finished {
         pack.file.publish()?;
+        if parity > 0 {
+            // From the stored file, not from memory: read while the machine still has it at hand.
+            packed.parity_bytes += parity::write(backend, keyring, pack.info.id, pack.info.size, parity)?;
+        }
         let raw = list_footer(&pack.footer, packed.packs.len() as u32, &mut packed.listed);
         packed.bytes += pack.info.size;
         packed.packs.push(PackInfo { raw, ..pack.info });

@@ -1,9 +1,9 @@
 //! Snapshots: list them, find the one that is meant.
 
-use super::Repository;
 use super::notes::{self, Pin};
 pub use super::notes::{read as read_note, set_tags};
 use super::trash::Forgotten;
+use super::{Repository, copies};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{FrameKind, decode_frame_header};
@@ -58,6 +58,8 @@ pub struct Listing {
     pub unclear: BTreeSet<SnapshotId>,
     /// Notes that cannot be read, with the reason. Any of them may be a pin.
     pub unread_notes: Vec<(FileName, String)>,
+    /// Snapshots whose own file is damaged and whose second copy was read.
+    pub from_copies: Vec<SnapshotId>,
 }
 
 impl Listing {
@@ -87,9 +89,14 @@ impl Listed {
 /// Reads a snapshot's file.
 pub fn read(repository: &Repository, id: SnapshotId) -> Result<Listed> {
     let name = FileName::Snapshot(id);
-    let bytes = repository.backend().read(&name, limit::RECORD_BYTES_MAX)?;
+    judge(repository, &repository.backend().read(&name, limit::RECORD_BYTES_MAX)?, &name)
+}
+
+/// A snapshot from the bytes of its file or of its second copy, if these are as they were written.
+pub fn judge(repository: &Repository, bytes: &[u8], name: &FileName) -> Result<Listed> {
+    let id = name.header_name();
     let keyring = repository.keyring();
-    decode_header(&bytes, &name, Some(keyring.repository()))?;
+    decode_header(bytes, name, Some(keyring.repository()))?;
     let (first, rest) = split_frame(&bytes[HEADER_LEN..]).map_err(|e| e.context(name))?;
     let session = keyring.unseal(FrameKind::Session, first).map_err(|e| e.context(name))?;
     let session: SessionInfo = snapshot::decode(&session, "a session record")?;
@@ -134,13 +141,18 @@ pub fn list(repository: &Repository) -> Result<Listing> {
     let stats = repository.backend().list(Folder::Snapshots)?;
     let read_one = |stat: &crate::backend::FileStat| {
         let id = stat.name.header_name();
-        (id, read(repository, id))
+        // That the file is there says that the snapshot is live; what it held, its second copy knows too.
+        let judge = |bytes: &[u8], name: &FileName| judge(repository, bytes, name);
+        (id, copies::either(repository.backend().as_ref(), &stat.name, &judge))
     };
     let results: Vec<_> = stats.par_iter().map(read_one).collect();
     let mut listing = Listing::default();
     for (id, result) in results {
         match result {
-            Ok(listed) => listing.snapshots.push(listed),
+            Ok((listed, copied)) => {
+                listing.from_copies.extend(copied.then_some(id));
+                listing.snapshots.push(listed);
+            }
             // Forgotten between listing and reading.
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) if e.kind().is_unreadable() => {

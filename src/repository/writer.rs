@@ -1,6 +1,7 @@
 //! Storing chunks and committing a snapshot, in the one safe order: session, packs, record, rename.
 
 use super::Repository;
+use super::copies;
 use super::encode::{FrameBuilder, History, SealedFrame};
 use super::index::Index;
 use super::packer::{Packed, Packer};
@@ -58,6 +59,8 @@ pub struct Counters {
 pub struct Writer {
     repository: Arc<Repository>,
     pub session: Name,
+    /// What the session's file began with; with the record behind it, the snapshot's second copy.
+    first: Vec<u8>,
     file: Mutex<Option<Box<dyn SessionFile>>>,
     pub reader: Reader,
     packer: Packer,
@@ -88,11 +91,11 @@ impl Writer {
         };
         let backend = Arc::clone(repository.backend());
         let reader = Reader::new(Arc::clone(&backend), Arc::clone(keyring), index);
-        let pack_bytes = repository.config().pack_bytes;
-        let packer = Packer::start(backend, Arc::clone(keyring), pack_bytes, Some(session));
+        let packer = Packer::start(&backend, keyring, repository.config(), Some(session));
         Ok(Writer {
             repository: Arc::clone(repository),
             session,
+            first,
             file: Mutex::new(Some(file)),
             reader,
             packer,
@@ -166,6 +169,10 @@ impl Writer {
             return Err(evicted(e));
         }
         file.commit().map_err(evicted)?;
+        // The snapshot exists. Without its second copy it is only less safe from damage, which `check` tells.
+        let mut whole = std::mem::take(&mut self.first);
+        whole.extend_from_slice(&sealed);
+        let _ = copies::write_for_snapshot(backend.as_ref(), self.session, &whole);
         if let Some(cache) = self.repository.cache_dir()
             && let Ok(snapshots) = backend.list(Folder::Snapshots)
         {
@@ -262,7 +269,7 @@ impl Lane<'_> {
             if !index.present(parent)? {
                 return Ok(None);
             }
-            newest = newest.max(index.find(parent)?.map_or(0, |f| f.place.version));
+            newest = newest.max(index.find_trusted(parent)?.map_or(0, |f| f.place.version));
         }
         let Some(version) = newest.checked_add(1) else { return Ok(None) };
         let target = policy.base_of(version);
@@ -270,7 +277,8 @@ impl Lane<'_> {
         todo.reverse();
         let mut depth = 0;
         while let Some(id) = todo.pop() {
-            let Some(found) = index.find(&id)? else { return Ok(None) };
+            // Never by a copy that may be gone tomorrow: its bases would go with it.
+            let Some(found) = index.find_trusted(&id)? else { return Ok(None) };
             if found.place.version > target {
                 let older = index.bases(&id, &found)?;
                 todo.extend(older.into_iter().rev());

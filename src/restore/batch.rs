@@ -67,6 +67,7 @@ pub fn execute(reader: &Reader, plan: &Plan, progress: &Progress, report: &dyn R
         links: Links::new(&plan.base),
         names: TempNames::new()?,
         sparse: options.sparse,
+        salvage: options.salvage,
         deletes: options.delete,
     };
     let course = Course::new(plan, &rules, &tally, Some(&beneath), (false, made))?;

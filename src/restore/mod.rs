@@ -14,6 +14,7 @@ mod links;
 mod place;
 mod plan;
 mod preview;
+mod salvage;
 mod select;
 mod tally;
 mod verify;
@@ -62,6 +63,8 @@ pub struct RestoreOptions {
     pub delete: bool,
     /// Read everything again from the disk afterwards and compare.
     pub verify: bool,
+    /// Keep what is left of damaged files as `NAME.damaged`, with holes, and a list of these beside it.
+    pub salvage: bool,
     /// Make holes of zeros that were stored as data, too.
     pub sparse: bool,
     /// Give things their recorded owner; by default when we are root.
@@ -148,6 +151,8 @@ pub struct Summary {
     pub files_deleted: u64,
     /// Regular files and others that could not be restored.
     pub files_failed: u64,
+    /// Those among them of which something was kept under another name.
+    pub files_salvaged: u64,
     pub dirs_restored: u64,
     /// Symlinks, pipes, sockets and devices.
     pub others_restored: u64,

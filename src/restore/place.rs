@@ -17,12 +17,13 @@ use crate::os::dir::{self, Handle};
 use crate::os::process::is_root;
 use crate::repository::random;
 use crate::repository::reader::Reader;
+use crate::units::counted;
 use std::ffi::CString;
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Permissions of a file while anybody may look into its directory.
-const PRIVATE_FILE: u32 = 0o600;
+pub const PRIVATE_FILE: u32 = 0o600;
 
 /// What all threads of one restore share.
 pub struct Restoring<'a> {
@@ -34,6 +35,7 @@ pub struct Restoring<'a> {
     pub links: Links,
     pub names: TempNames,
     pub sparse: bool,
+    pub salvage: bool,
     pub deletes: bool,
 }
 
@@ -61,18 +63,18 @@ pub fn is_leftover(name: &[u8]) -> bool {
 }
 
 /// Something under a temporary name; removed unless it got its own.
-struct Temp<'a> {
+pub struct Temp<'a> {
     dir: &'a Handle,
     name: String,
-    there: bool,
+    pub there: bool,
 }
 
 impl<'a> Temp<'a> {
-    fn new(dir: &'a Handle, names: &TempNames) -> Self {
+    pub fn new(dir: &'a Handle, names: &TempNames) -> Self {
         Temp { dir, name: names.name(), there: false }
     }
 
-    fn name(&self) -> &[u8] {
+    pub fn name(&self) -> &[u8] {
         self.name.as_bytes()
     }
 }
@@ -141,7 +143,11 @@ impl Restoring<'_> {
         let mode = if job.private { entry.meta.mode & 0o777 } else { PRIVATE_FILE };
         let file = beneath::create_file(dir, temp.name(), mode).context(|| "cannot make the file")?;
         temp.there = true;
-        content::fill(self.reader, &entry.content, &file, self.sparse, self.tally.progress)?;
+        let filled = content::fill(self.reader, &entry.content, &file, self.sparse, self.tally.progress);
+        if let Err(e) = filled {
+            drop(temp);
+            return Err(if self.salvage && e.kind().is_unreadable() { self.rescue(job, dir, e)? } else { e });
+        }
         let id = self.finish_file(job, &file)?;
         drop(file);
         self.move_in(job, dir, &mut temp)?;
@@ -155,8 +161,22 @@ impl Restoring<'_> {
         Ok(())
     }
 
+    /// What is left of a damaged file gets another name; the file itself stays one that was not restored.
+    fn rescue(&self, job: &Job, dir: &Handle, trouble: Error) -> Result<Error> {
+        let kept = self.keep_damaged(job, dir, trouble.clone())?;
+        add(&self.tally.files_salvaged, 1);
+        let what = format!(
+            "{trouble}; kept as {}, with {} lost ({} of {} bytes), listed beside it",
+            String::from_utf8_lossy(&kept.name),
+            counted(kept.holes.len() as u64, "stretch", "stretches"),
+            kept.lost(),
+            job.entry.content.size
+        );
+        Ok(Error::corrupt(what))
+    }
+
     /// Metadata by the open file, so that it is there before the name is.
-    fn finish_file(&self, job: &Job, file: &File) -> Result<(u64, u64)> {
+    pub fn finish_file(&self, job: &Job, file: &File) -> Result<(u64, u64)> {
         let status = dir::status_of(file).context(|| "cannot look at the new file")?;
         let bare = !job.inherits;
         let problems = apply::apply_open(file, &status, bare, &job.entry.meta, &self.rules.apply);

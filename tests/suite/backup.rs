@@ -632,6 +632,9 @@ fn an_unreadable_snapshot_is_never_passed_over_as_latest() {
     };
     assert_eq!(latest().expect("there"), new);
     backend.overwrite(FileName::Snapshot(new), vec![0; 50]);
+    // Its second copy knows what it held; without that nobody does.
+    assert_eq!(latest().expect("there"), new);
+    backend.overwrite(FileName::CopyOfSnapshot(new), vec![0; 50]);
     assert_eq!(latest().expect_err("refused").kind(), ErrorKind::Corrupt);
     let listing = snapshots::list(&repository).expect("lists");
     let by_id = snapshots::resolve(

@@ -164,7 +164,7 @@ fn a_damaged_pack_is_traced_to_the_files_and_snapshots_it_hurts() {
     // Both files of the first snapshot and the same two of the second, not `other`.
     assert_eq!(damage.files_total, 4, "{:?}", damage.files);
     assert!(report.damaged_files().iter().all(|f| f.path != b"other"));
-    assert!(damage.next.starts_with("snapkeep backup") || damage.next.starts_with(&format!("move {name}")));
+    assert!(damage.next.starts_with("snapkeep repair packs") && !damage.mendable, "{damage}");
     // Without the data nothing is known of it; without its footer all of it is lost, but known to be there.
     assert!(structure(&repository, &files).damage.is_empty());
     let mut cut = bytes.clone();

@@ -48,7 +48,12 @@ fn a_reader_that_went_away_does_not_hide_how_it_ended() {
     damage(&home);
     assert_eq!(unread(home.command(&["check", "--read-data"])).status.code(), Some(20));
     std::fs::set_permissions(&snapshot, std::fs::Permissions::from_mode(0o600)).expect("writable");
-    std::fs::write(snapshot, "no snapshot").expect("written");
+    std::fs::write(&snapshot, "no snapshot").expect("written");
+    let told = home.run(&["snapshots"]);
+    assert!(text(&told.stderr).contains("second copy"), "{}", text(&told.stderr));
+    assert_eq!(told.status.code(), Some(0));
+    let id = snapshot.file_name().expect("a name").to_string_lossy().into_owned();
+    std::fs::remove_file(home.path(&format!("repo/copies/snapshot-{id}"))).expect("removed");
     assert_eq!(unread(home.command(&["snapshots"])).status.code(), Some(20));
 }
 

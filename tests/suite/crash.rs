@@ -150,7 +150,7 @@ fn password_story(features: Features, seed: u64) -> Story {
     let repository = Arc::new(try_repository(Arc::new(backend), Some("first")).expect("a repository"));
     story.places.push(place);
     let password = |text: &str| Password::new(text.as_bytes().to_vec()).expect("a password");
-    let (_, slots) = keys::read_slots(repository.backend().as_ref(), repository.id()).expect("slots");
+    let slots = keys::read_slots(repository.backend().as_ref(), repository.id()).expect("slots").slots;
     let (master, _) = keys::unlock(&slots, repository.id(), &password("first"), None).expect("unlocked");
     let set = |text: &str| {
         let (owner, now) = (SlotOwner::default(), Timestamp::default());

@@ -227,6 +227,7 @@ fn summary(done: &Done, problems: u64) -> Message {
     }
     message = message
         .with_all(COUNTS, &done.summary)
+        .with("parity_added", done.parity_added)
         .with("total_duration", seconds(done))
         .with("backup_start", done.start.rfc3339())
         .with("backup_end", done.end.rfc3339())
@@ -249,6 +250,10 @@ fn story(done: &Done, missing: &[Problem], problems: u64) -> Vec<String> {
         (None, true) => "dry run, nothing was stored".to_owned(),
         (None, false) => "nothing has changed since the last snapshot; none was made".to_owned(),
     };
+    let parity = match done.parity_added {
+        0 => String::new(),
+        bytes => format!(" and {} of parity", units::bytes(bytes)),
+    };
     let mut lines = vec![
         format!("{first}: {files} in {dirs}, {}", units::bytes(s.total_bytes_processed)),
         format!(
@@ -258,7 +263,7 @@ fn story(done: &Done, missing: &[Problem], problems: u64) -> Vec<String> {
             units::count(s.files_unmodified)
         ),
         format!(
-            "  added: {}, {} in the repository",
+            "  added: {}, {}{parity} in the repository",
             units::bytes(s.data_added),
             units::bytes(s.data_added_packed)
         ),

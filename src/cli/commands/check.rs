@@ -125,6 +125,7 @@ fn finding(damage: &Damage) -> Message {
         .with("more", damage.more)
         .with("chunks", damage.chunks)
         .with("files_total", damage.files_total)
+        .with("mendable", damage.mendable)
         .with("snapshots_lost", damage.lost.iter().map(ToString::to_string).collect::<Vec<_>>())
         .with("next", damage.next.as_str())
 }
@@ -159,5 +160,7 @@ fn summary(report: &CheckReport) -> Message {
         .with("packs_left", report.packs_left)
         .with("bytes_read", report.bytes_read)
         .with("chunks_read", report.chunks_read)
+        .with("parity", report.parity)
+        .with("parity_read", report.parity_read)
         .with("files_verified", report.files_verified)
 }

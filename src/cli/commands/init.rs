@@ -4,15 +4,17 @@ use crate::backend::local::LocalBackend;
 use crate::cli::context::{Context, directory, located_at};
 use crate::cli::failure::{FAILED, Failure, NO_REPOSITORY, Outcome};
 use crate::cli::json::Message;
+use crate::cli::options::parity;
 use crate::cli::password;
 use crate::os::process;
 use crate::repository::keys::SlotOwner;
-use crate::repository::{NewRepository, Repository, create};
+use crate::repository::parity::PERCENT_DEFAULT;
+use crate::repository::{NewRepository, Repository, create_with_parity};
 use std::ffi::OsString;
 use std::sync::Arc;
 
 /// Make a repository; encrypted unless told otherwise
-#[derive(clap::Args, Debug, Default)]
+#[derive(clap::Args, Debug)]
 pub struct Args {
     /// Make a repository that anybody who has its files can read
     #[arg(long)]
@@ -23,6 +25,15 @@ pub struct Args {
     /// Cut files as the repository at URL does, so that copies between the two take no more room
     #[arg(long, value_name = "URL")]
     copy_chunker_from: Option<OsString>,
+    /// Parity stored with the data, by which damage of about as much can be mended: per cent, or off
+    #[arg(long, value_name = "PERCENT", default_value = "3", value_parser = parity)]
+    parity: u32,
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Args { no_encryption: false, group_readable: false, copy_chunker_from: None, parity: PERCENT_DEFAULT }
+    }
 }
 
 pub fn run(context: &Context, args: &Args) -> Outcome {
@@ -71,7 +82,7 @@ pub fn make(context: &Context, args: &Args) -> Result<Repository, Failure> {
         like: like.as_ref(),
         now: context.now(),
     };
-    let mut repository = create(Arc::new(backend), &new)?;
+    let mut repository = create_with_parity(Arc::new(backend), &new, args.parity)?;
     repository.set_cache(context.cache().as_deref());
     Ok(repository)
 }

@@ -1,7 +1,7 @@
 //! `restore`: from a snapshot back to files.
 
 use crate::cli::context::Context;
-use crate::cli::failure::{DAMAGED, FAILED, Failure, Outcome, VALIDATION};
+use crate::cli::failure::{DAMAGED, FAILED, Failure, INCOMPLETE, Outcome, VALIDATION};
 use crate::cli::json::Message;
 use crate::cli::names::shown;
 use crate::cli::options::AtArgs;
@@ -50,6 +50,9 @@ pub struct Args {
     /// Read everything again from the disk afterwards and compare
     #[arg(long)]
     verify: bool,
+    /// Keep what is left of damaged files as NAME.damaged, with holes, and list these beside it
+    #[arg(long)]
+    salvage: bool,
     /// Make holes of zeros
     #[arg(long)]
     sparse: bool,
@@ -103,6 +106,8 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         (0, 0, 0) => 0,
         (0, 0, _) => FAILED,
         (0, _, _) => VALIDATION,
+        // As asked: everything else is there, and what is not is named.
+        _ if args.salvage => INCOMPLETE,
         _ => DAMAGED,
     };
     Ok(context.output.told(told, code))
@@ -124,6 +129,7 @@ fn options(args: &Args, path: Option<Vec<u8>>) -> RestoreOptions {
         },
         delete: args.delete,
         verify: args.verify,
+        salvage: args.salvage,
         sparse: args.sparse,
         owner: args.no_ownership.then_some(false),
         numeric_ids: args.numeric_id,
@@ -195,6 +201,7 @@ fn summary(done: &Summary) -> Message {
         .with("files_skipped", done.files_skipped)
         .with("files_deleted", done.files_deleted)
         .with("files_failed", done.files_failed)
+        .with("files_salvaged", done.files_salvaged)
         .with("dirs_restored", done.dirs_restored)
         .with("others_restored", done.others_restored)
         .with("bytes_restored", done.bytes_restored)

@@ -9,6 +9,8 @@ use crate::cli::options::{FilterArgs, TrashArgs, snapshots_named};
 use crate::cli::output::Paper;
 use crate::cli::table::{Column, Table};
 use crate::clock::Timestamp;
+use crate::format::FileName;
+use crate::repository::copies;
 use crate::repository::notes::Pin;
 use crate::repository::snapshots::{Listed, Listing, list};
 use crate::repository::trash::Forgotten;
@@ -53,6 +55,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     }
     for (name, why) in &listing.unread_notes {
         context.output.warn(&format!("{name} cannot be read; it may hold tags or a pin: {why}"));
+    }
+    for id in &listing.from_copies {
+        context.output.warn(&copies::remark(&FileName::Snapshot(*id)));
     }
     let code = if listing.damaged.is_empty() { 0 } else { DAMAGED };
     if args.trash {

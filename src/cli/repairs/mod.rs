@@ -1,0 +1,4 @@
+//! What repairs say.
+
+pub mod packs;
+pub mod snapshots;

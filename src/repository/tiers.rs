@@ -1,0 +1,85 @@
+//! The files of tiers in the cache: open those that fit a listing, merge several into one.
+
+use super::place::{Listed, PackInfo};
+use super::tier::Tier;
+use crate::error::{Error, Result};
+use crate::id::PackId;
+use std::collections::HashMap;
+use std::path::Path;
+
+fn is_days_old(path: &Path) -> bool {
+    let age = std::fs::metadata(path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+    age.is_some_and(|age| age.as_secs() > 2 * 86_400)
+}
+
+/// Opens the cache's tiers that fit the listing and takes their packs out of it; deletes the others.
+pub fn open_tiers(dir: &Path, listed: &mut HashMap<PackId, u64>) -> Vec<Tier> {
+    let mut tiers = Vec::new();
+    let Ok(entries) = std::fs::read_dir(dir) else { return tiers };
+    for path in entries.flatten().map(|e| e.path()) {
+        if path.extension().is_some_and(|e| e == "building") && is_days_old(&path) {
+            // Left behind by a run that was killed.
+            let _ = std::fs::remove_file(&path);
+        }
+        if path.extension().is_none_or(|e| e != "redb") {
+            continue;
+        }
+        match Tier::open(&path) {
+            Ok(tier) if tier.packs.iter().all(|p| listed.get(&p.id) == Some(&p.size)) => {
+                for pack in &tier.packs {
+                    listed.remove(&pack.id);
+                }
+                tiers.push(tier);
+            }
+            // A pack is gone, condemned or listed twice, or the file is damaged: the footers will tell it anew.
+            _ => {
+                let _ = std::fs::remove_file(&path);
+            }
+        }
+    }
+    tiers
+}
+
+/// Merges sorted tiers into one file, streaming.
+pub fn merge_tiers(dir: &Path, tiers: &[Tier]) -> Result<Tier> {
+    let packs: Vec<PackInfo> = tiers.iter().flat_map(|t| t.packs.iter().copied()).collect();
+    let mut first = Vec::new();
+    let mut offset = 0;
+    for tier in tiers {
+        first.push(offset);
+        offset += tier.packs.len() as u32;
+    }
+    // The tiers are read side by side on threads of their own, a bounded number of entries ahead.
+    std::thread::scope(|scope| {
+        let mut heads = Vec::new();
+        for (tier, first) in tiers.iter().zip(first) {
+            let (send, receive) = crossbeam_channel::bounded::<Result<Listed>>(4096);
+            scope.spawn(move || {
+                let sent = tier.for_each(&mut |_, mut listed| {
+                    listed.place.pack += first;
+                    send.send(Ok(listed)).map_err(|_| Error::corrupt("merge abandoned"))
+                });
+                if let Err(e) = sent {
+                    let _ = send.send(Err(e));
+                }
+            });
+            heads.push((receive.recv().ok().transpose()?, receive));
+        }
+        // `heads` moves in: should building fail, the readers' channels close and their threads end.
+        Tier::build(dir, &packs, move |put| {
+            loop {
+                let next = heads
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(i, (head, _))| head.as_ref().map(|l| (l.id, l.place.depth, i)))
+                    .min();
+                let Some((_, _, best)) = next else { return Ok(()) };
+                let (head, receive) = &mut heads[best];
+                if let Some(listed) = head {
+                    put(listed)?;
+                }
+                *head = receive.recv().ok().transpose()?;
+            }
+        })
+    })
+}
