@@ -226,7 +226,8 @@ fn try_schedule(stage: &Stage, seed: u64, totals: &Totals) -> Result<(), String>
         for (_, id, tree) in reported.iter().filter(|(when, _, _)| *when <= calls) {
             promised.learn(&Fact::Reported(*id, Arc::clone(tree)));
         }
-        let likely = random.below(9);
+        // As often as not, all that can be lost is lost.
+        let likely = random.below(17).saturating_sub(8);
         let fate = |_| if random.below(8) < likely { Fate::Kept } else { Fate::Lost };
         let fates: Vec<Fate> = (0..volume.pending().len()).map(fate).collect();
         let after = SimulatedDisk::new(volume.crashed(&fates), Features::ALL);
