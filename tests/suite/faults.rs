@@ -87,7 +87,10 @@ fn faults(act: Act) -> Vec<(Fault, bool)> {
     match act {
         Act::Write => all.extend([(Fault::Short(1), false), (Fault::Short(40), false)]),
         Act::ReadAt => all.extend([1, 47].map(|n| (Fault::Short(n), false))),
-        Act::List => all.extend([0, 1].map(|n| (Fault::Short(n), false))),
+        Act::List => {
+            all.extend([0, 1].map(|n| (Fault::Short(n), false)));
+            all.extend([0, 1].map(|n| (Fault::Unseen(n), false)));
+        }
         Act::Sync | Act::SyncDir => all.push((Fault::Forsaken, false)),
         _ => {}
     }

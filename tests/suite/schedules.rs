@@ -5,7 +5,9 @@ use crate::counters::{count, seed, size};
 use crate::shelf::{Random, Tree};
 use crate::simulation::{Fact, Promised, back_up, create, edit, go_on, open, small_tree};
 use rustix::io::Errno;
-use snapkeep::backend::disk::simulated::{Call, Conductor, Fate, Fault, Features, SimulatedDisk, Volume};
+use snapkeep::backend::disk::simulated::{
+    Act, Call, Conductor, Fate, Fault, Features, SimulatedDisk, Volume,
+};
 use snapkeep::error::ErrorKind;
 use snapkeep::format::Folder;
 use snapkeep::id::{Name, SnapshotId};
@@ -26,6 +28,13 @@ struct Turn {
     calls: Vec<u64>,
     /// Who is killed, and before which of its calls.
     killed: Option<(usize, u64)>,
+    /// Who gets no turn before all others have ended, once it has given so many names that it has not made durable
+    /// yet: what the others saw of it then may vanish.
+    stall: Option<(usize, u64)>,
+    stalled: Option<usize>,
+    /// The last call of each, and how many of its names were followed by the sync of their directory.
+    last: Vec<Option<Act>>,
+    named: Vec<u64>,
 }
 
 /// Lets one actor go on at a time. An actor keeps the turn while it computes, so no call waits for an idle one.
@@ -36,9 +45,26 @@ struct Turns {
 
 impl Turn {
     fn draw(&mut self) {
-        let running: Vec<usize> = (0..self.waiting.len()).filter(|i| self.waiting[*i]).collect();
-        if !running.is_empty() && (!self.waiting[self.of] || self.random.below(100) < self.restless) {
+        let mut running: Vec<usize> = (0..self.waiting.len()).filter(|i| self.waiting[*i]).collect();
+        if running.iter().any(|i| Some(*i) != self.stalled) {
+            running.retain(|i| Some(*i) != self.stalled);
+        } else {
+            self.stalled = None;
+        }
+        let must = !running.contains(&self.of);
+        if !running.is_empty() && (must || self.random.below(100) < self.restless) {
             self.of = running[self.random.below(running.len())];
+        }
+    }
+
+    /// Notes a call that is about to happen; who is to stall stalls now.
+    fn note(&mut self, call: &Call) {
+        let named = matches!(self.last[call.actor].replace(call.act), Some(Act::Link | Act::RenameNew));
+        if named && call.act == Act::SyncDir {
+            if self.stall == Some((call.actor, self.named[call.actor])) {
+                self.stalled = Some(call.actor);
+            }
+            self.named[call.actor] += 1;
         }
     }
 }
@@ -49,8 +75,11 @@ impl Turns {
         let restless = [2, 8, 30, 90][random.below(4)];
         let killed = (random.below(4) == 0).then(|| (random.below(actors), random.next() % 700));
         let of = random.below(actors);
+        let stall = (random.below(2) == 0).then(|| (random.below(actors), random.next() % 8));
         let (waiting, calls) = (vec![true; actors], vec![0; actors]);
-        let turn = Turn { of, waiting, random, restless, calls, killed };
+        let (last, named) = (vec![None; actors], vec![0; actors]);
+        let stalled = None;
+        let turn = Turn { of, waiting, random, restless, calls, killed, stall, stalled, last, named };
         Arc::new(Turns { turn: Mutex::new(turn), passed: Condvar::new() })
     }
 
@@ -70,6 +99,7 @@ impl Turns {
 impl Conductor for Turns {
     fn before(&self, call: &Call) -> Option<Fault> {
         let mut turn = self.lock();
+        turn.note(call);
         if turn.of == call.actor {
             turn.draw();
             self.passed.notify_all();
@@ -188,14 +218,16 @@ fn try_schedule(stage: &Stage, seed: u64, totals: &Totals) -> Result<(), String>
     }
     let events = disk.take_events();
     let mut random = Random(seed ^ 7);
-    for calls in [events.len(), random.below(events.len() + 1)] {
+    let told = if reported.is_empty() { events.len() } else { reported[random.below(reported.len())].0 };
+    for calls in [events.len(), random.below(events.len() + 1), told] {
         let mut volume = stage.volume.clone();
         events[..calls].iter().flat_map(|e| &e.steps).for_each(|step| volume.step(step));
         let mut promised = stage.promised.clone();
         for (_, id, tree) in reported.iter().filter(|(when, _, _)| *when <= calls) {
             promised.learn(&Fact::Reported(*id, Arc::clone(tree)));
         }
-        let likely = random.below(9);
+        // As often as not, all that can be lost is lost.
+        let likely = random.below(17).saturating_sub(8);
         let fate = |_| if random.below(8) < likely { Fate::Kept } else { Fate::Lost };
         let fates: Vec<Fate> = (0..volume.pending().len()).map(fate).collect();
         let after = SimulatedDisk::new(volume.crashed(&fates), Features::ALL);
@@ -219,7 +251,7 @@ fn writers_and_evictions_in_any_order_lose_nothing() {
     let stage = stage(9);
     let totals = Totals::default();
     let (next, failures) = (AtomicU64::new(0), Mutex::new(Vec::new()));
-    let schedules = size(1000, 200_000);
+    let schedules = size(600, 200_000);
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {

@@ -55,6 +55,8 @@ pub enum Fault {
     Unheard(Errno),
     /// Only so much: bytes of a read or write, which is no error; lines of a list, and then an error.
     Short(usize),
+    /// A list cannot tell what this line of it is.
+    Unseen(usize),
     /// A read returns this bit of its bytes wrong.
     Flipped(usize),
     /// A sync fails, and what it should have written is taken for written from now on.
@@ -272,9 +274,17 @@ impl Disk for SimulatedDisk {
             let names = inner.volume.names(inner.volume.find(dir)?)?;
             let line = |(name, node): (&std::ffi::OsString, &Node)| Ok((name.clone(), Ok(inner.stat(*node))));
             let mut lines: Vec<Result<Line>> = names.iter().map(line).collect();
-            if let Some(Fault::Short(len)) = fault {
-                lines.truncate(len);
-                lines.push(Err(Errno::IO.into()));
+            match fault {
+                Some(Fault::Short(len)) => {
+                    lines.truncate(len);
+                    lines.push(Err(Errno::IO.into()));
+                }
+                Some(Fault::Unseen(n)) => {
+                    if let Some(Ok((_, stat))) = lines.get_mut(n) {
+                        *stat = Err(Errno::IO.into());
+                    }
+                }
+                _ => {}
             }
             Ok((lines.into_iter(), Vec::new()))
         })
