@@ -64,6 +64,18 @@ for repo in encrypted plain; do
     done < "$work/list"
 done
 
+# What is forgotten is no longer the latest, and can be read by its id.
+for repo in encrypted plain; do
+    last=$(reader "$repo" snapshots | tail -n 1 | cut -d ' ' -f 1)
+    with "$repo" "$snapkeep" -q -r "$work/$repo" forget latest
+    reader "$repo" snapshots | grep -q "^$last .* forgotten$" || fail "the reader does not see a tombstone in $repo"
+    reader "$repo" ls "$last" > "$work/by-id" || fail "a forgotten snapshot of $repo cannot be read"
+    reader "$repo" ls latest > "$work/latest" || fail "$repo has no latest any more"
+    if cmp -s "$work/by-id" "$work/latest"; then fail "a forgotten snapshot of $repo is the latest"; fi
+    with "$repo" "$snapkeep" -q -r "$work/$repo" undelete latest
+    reader "$repo" ls latest | cmp -s - "$work/by-id" || fail "what came back to $repo is something else"
+done
+
 # The reader refuses what it should.
 if SNAPKEEP_PASSWORD=wrong "$python" "$here/snapkeep_reader.py" "$work/encrypted" snapshots 2> /dev/null; then
     fail "a wrong password was accepted"

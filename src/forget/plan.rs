@@ -95,21 +95,14 @@ pub fn by_policy<'a>(
 ) -> Plan<'a> {
     let mut plan = Plan::default();
     let mut reasons: BTreeMap<SnapshotId, Vec<String>> = BTreeMap::new();
+    let mut filled = Vec::new();
     for group in groups {
         let points: Vec<Point<'_>> = group
             .iter()
             .map(|l| Point { time: l.time(), clocked: l.is_clocked(), tags: &l.record.tags })
             .collect();
         let decision = decide(&points, policy, now, zone);
-        let gone = decision.reasons.iter().filter(|r| r.is_empty()).count();
-        if gone * 10 > group.len() * 9 && gone < group.len() && !decision.filled && !overrides.remove_most {
-            plan.refused.push(format!(
-                "{gone} of the {} snapshots of {} would go, and no rule has found as many as it asks for; if that is \
-                 meant, give --allow-remove-most",
-                group.len(),
-                named(group)
-            ));
-        }
+        filled.push(decision.filled);
         for (listed, reasons_of) in group.iter().zip(decision.reasons) {
             reasons.insert(listed.id, reasons_of);
         }
@@ -121,7 +114,7 @@ pub fn by_policy<'a>(
             plan.held.extend(hold(&series, &mut reasons));
         }
     }
-    for group in groups {
+    for (group, filled) in groups.iter().zip(filled) {
         let mut part = Part::default();
         for listed in group {
             match reasons.remove(&listed.id).unwrap_or_default() {
@@ -129,12 +122,7 @@ pub fn by_policy<'a>(
                 some => part.keep.push((listed, some)),
             }
         }
-        if part.keep.is_empty() && !part.remove.is_empty() && !overrides.remove_all {
-            plan.refused.push(format!(
-                "every snapshot of {} would go; if that is meant, give --allow-remove-all",
-                named(&part.remove)
-            ));
-        }
+        plan.refused.extend(too_much(&part, group, filled, overrides));
         plan.parts.push(part);
     }
     if !overrides.remove_all {
@@ -142,6 +130,27 @@ pub fn by_policy<'a>(
         plan.refused.extend(last);
     }
     plan
+}
+
+/// Why so much of a group may not go.
+fn too_much(part: &Part<'_>, group: &[&Listed], filled: bool, overrides: Overrides) -> Option<String> {
+    let (gone, all) = (part.remove.len(), group.len());
+    if gone == all && all > 0 && !overrides.remove_all {
+        return Some(format!(
+            "every snapshot of {} would go; if that is meant, give --allow-remove-all",
+            named(group)
+        ));
+    }
+    // A policy that found what it asks for does what its words say. One that did not may have a slip in it, or look at
+    // times that a clock got wrong.
+    let refused = gone * 10 > all * 9 && gone < all && !filled && !overrides.remove_most;
+    refused.then(|| {
+        format!(
+            "{gone} of the {all} snapshots of {} would go, and no rule has found as many as it asks for; if that is \
+             meant, give --allow-remove-most",
+            named(group)
+        )
+    })
 }
 
 /// Everything that is selected goes, except what is pinned.

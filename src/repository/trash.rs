@@ -48,8 +48,7 @@ impl Forgotten {
     /// Whether it has been in the trash for `keep`. What was forgotten in the future, or nobody knows when, stays,
     /// unless nothing is to be kept at all.
     pub fn is_expired(&self, now: Timestamp, keep: Duration) -> bool {
-        let past = self.since.is_some_and(|since| since <= now);
-        keep.is_zero() || (past && self.expires(keep).is_some_and(|end| end <= now))
+        keep.is_zero() || self.expires(keep).is_some_and(|end| end <= now)
     }
 }
 

@@ -371,6 +371,22 @@ fn the_ends_of_calendars_are_days_like_others() {
 }
 
 #[test]
+fn hours_that_come_twice_or_never_are_told_apart() {
+    let zone = Zone::parse("CET-1CEST,M3.5.0,M10.5.0/3").expect("a rule");
+    for (night, hours) in [(civil(2026, 10, 25), 25), (civil(2026, 3, 29), 23), (civil(2026, 7, 1), 24)] {
+        // Every quarter of an hour of one local day.
+        let midnight = night - central(night - HOUR);
+        let list: Vec<Made> = (0..hours * 4).map(|n| made(n as usize, midnight + n * HOUR / 4)).collect();
+        let of = |period| kept(&list, &counts(&[(period, 1000)]), midnight, &zone);
+        // The oldest stays as well: there is room.
+        assert_eq!(of(Period::Hourly).len() as i64, hours + 1);
+        assert_eq!(of(Period::Daily), [0, list.len() - 1]);
+        let policy = counts(&[(Period::Hourly, 7)]);
+        assert_eq!(kept(&list, &policy, midnight, &zone), model(&list, &policy, midnight, central));
+    }
+}
+
+#[test]
 fn reasons_are_told_in_the_words_people_know() {
     let start = civil(2026, 3, 1);
     let mut list: Vec<Made> = (0..10).map(|n| made(n, start + n as i64 * DAY)).collect();

@@ -60,7 +60,7 @@ pub struct Args {
     /// Only snapshots of this path
     #[arg(long, value_name = "PATH", help_heading = "Which snapshots")]
     path: Vec<PathBuf>,
-    /// Free the space at once: run `prune` afterwards
+    /// Run `prune` afterwards; what goes to the trash now is freed by a later one
     #[arg(long)]
     prune: bool,
     /// Delete at once: nothing can be brought back
