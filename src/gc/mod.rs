@@ -271,6 +271,8 @@ fn look(repository: &Arc<Repository>, scratch: &Scratch, progress: &Progress) ->
 /// Every snapshot's root. One that cannot be read stops everything: what it needs is not known.
 fn roots(repository: &Repository) -> Result<Vec<(SnapshotId, ChunkId)>> {
     let mut roots = Vec::new();
+    // Copies are written after their originals and removed before them, so those listed first have theirs.
+    let copies = repository.backend().list(Folder::Copies)?;
     for stat in repository.backend().list(Folder::Snapshots)? {
         let FileName::Snapshot(id) = stat.name else { continue };
         match snapshots::read(repository, id) {
@@ -288,6 +290,17 @@ fn roots(repository: &Repository) -> Result<Vec<(SnapshotId, ChunkId)>> {
         }
     }
     roots.sort_unstable_by_key(|(id, _)| *id);
+    for copy in copies {
+        let FileName::CopyOfSnapshot(id) = copy.name else { continue };
+        let has_original = roots.binary_search_by_key(&id, |(id, _)| *id).is_ok();
+        if !has_original && repository.backend().read_range(&copy.name, 0, 1).is_ok() {
+            return Err(Error::corrupt(format!(
+                "the file of snapshot {} is gone though nobody forgot it (its second copy is there), so nothing is \
+                 deleted; `repair snapshots` brings it back",
+                id.short()
+            )));
+        }
+    }
     Ok(roots)
 }
 

@@ -218,7 +218,9 @@ fn notes_and_records_that_cannot_be_read_stop_policies() {
     assert!(text(&home.run(&["snapshots"]).stderr).contains(&name));
     home.good(&["forget", "--keep-last", "3", "--ignore-unreadable-notes"]);
     assert_eq!(days(&json(&home, &["snapshots"])), [3, 4, 5]);
-    let record = home.path(&format!("repo/snapshots/{}", ids(&home)[1]));
+    let id = ids(&home)[1].clone();
+    std::fs::remove_file(home.path(&format!("repo/copies/snapshot-{id}"))).expect("its second copy");
+    let record = home.path(&format!("repo/snapshots/{id}"));
     std::fs::set_permissions(&record, std::fs::Permissions::from_mode(0o600)).expect("writable");
     std::fs::write(&record, "no snapshot").expect("written");
     let output = home.run(&["forget", "--keep-last", "1", "--ignore-unreadable-notes"]);

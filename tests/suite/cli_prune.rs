@@ -24,11 +24,8 @@ fn sessions(home: &Home) -> Value {
     serde_json::from_str(&home.good(&["session", "list", "--json"])).expect("JSON")
 }
 
-/// Takes a snapshot's record away, as a `forget` without trash does.
 fn forget_all(home: &Home) {
-    for entry in std::fs::read_dir(home.path("repo/snapshots")).expect("a folder") {
-        std::fs::remove_file(entry.expect("an entry").path()).expect("removed");
-    }
+    home.good(&["forget", "latest", "--no-trash", "--allow-remove-all"]);
 }
 
 #[test]

@@ -341,6 +341,7 @@ fn what_cannot_be_read_is_never_lost_to_a_policy() {
     let at = bytes.len() - 5;
     bytes[at] ^= 1;
     backend.overwrite(name, bytes);
+    backend.remove(&FileName::CopyOfSnapshot(all[1].id)).expect("its second copy");
     let listing = list(&repository).expect("listed");
     assert_eq!(listing.damaged.len(), 1);
     assert_eq!(removed(&plan(&listing, &last(2), Overrides::default())), ids(&all[2..4]));

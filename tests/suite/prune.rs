@@ -325,11 +325,27 @@ fn a_store_that_suddenly_lists_half_is_not_pruned() {
     }
     let whole = backend.files();
     for id in &all[..6] {
-        backend.remove(&FileName::Snapshot(*id)).expect("gone without our doing");
+        forget(&backend, *id);
     }
     let refused = run(&repository, &options(), &Progress::new(), &Silent).expect_err("refused");
     assert_eq!(refused.kind(), ErrorKind::Refused);
-    assert_eq!(backend.files().len(), whole.len() - 6, "nothing else was touched");
+    assert_eq!(backend.files().len(), whole.len() - 12, "nothing else was touched");
     let told = PruneOptions { accept_shrunk: true, ..options() };
     assert!(run(&repository, &told, &Progress::new(), &Silent).expect("pruned").deleted_packs > 0);
+}
+
+#[test]
+fn a_record_that_is_lost_stops_everything() {
+    let (backend, repository) = empty();
+    let a = commit(&repository, &random_tree(&mut Random(61), 30), 1, None);
+    // Lost, not forgotten: who forgets takes the second copy away first.
+    backend.remove(&FileName::Snapshot(a.id)).expect("lost");
+    let before = backend.files();
+    let refused = run(&repository, &options(), &Progress::new(), &Silent).expect_err("refused");
+    assert_eq!(refused.kind(), ErrorKind::Corrupt);
+    assert!(refused.message().contains("repair snapshots"), "{refused}");
+    assert!(backend.files() == before);
+    forget(&backend, a.id);
+    prune(&repository);
+    assert_eq!(bytes(&backend), 0);
 }
