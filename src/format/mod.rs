@@ -86,6 +86,7 @@ pub enum FileKind {
     Note = 6,
     Condemned = 7,
     Parity = 8,
+    Reserve = 9,
 }
 
 /// A stored file's place, relative to the repository.
@@ -106,6 +107,8 @@ pub enum FileName {
     CopyOfConfig(u32),
     CopyOfKeys(u32),
     CopyOfSnapshot(Name),
+    /// Room to spend when the disk is full.
+    Reserve(u32),
 }
 
 /// A folder of the repository, for listings.
@@ -122,10 +125,11 @@ pub enum Folder {
     Condemned,
     Parity,
     Copies,
+    Reserve,
 }
 
 impl Folder {
-    pub const ALL: [Folder; 11] = [
+    pub const ALL: [Folder; 12] = [
         Folder::Config,
         Folder::Keys,
         Folder::Packs,
@@ -137,12 +141,13 @@ impl Folder {
         Folder::Condemned,
         Folder::Parity,
         Folder::Copies,
+        Folder::Reserve,
     ];
 
     /// Whether a missing folder is an empty one: what it holds decides nothing that can lose data, and repositories
     /// made before there was such a folder lack it.
     pub fn is_optional(self) -> bool {
-        matches!(self, Folder::Parity | Folder::Copies)
+        matches!(self, Folder::Parity | Folder::Copies | Folder::Reserve)
     }
 
     pub fn dir(self) -> &'static str {
@@ -158,6 +163,7 @@ impl Folder {
             Folder::Condemned => "condemned",
             Folder::Parity => "parity",
             Folder::Copies => "copies",
+            Folder::Reserve => "reserve",
         }
     }
 
@@ -176,6 +182,7 @@ impl Folder {
             Folder::Evicted => random().map(FileName::Evicted),
             Folder::Notes => random().map(FileName::Note),
             Folder::Parity => random().map(FileName::Parity),
+            Folder::Reserve => number().map(FileName::Reserve),
             Folder::Copies => match name.split_once('-')? {
                 ("config", n) => parse_number(n).map(FileName::CopyOfConfig),
                 ("keys", n) => parse_number(n).map(FileName::CopyOfKeys),
@@ -207,6 +214,7 @@ impl FileName {
             FileName::Note(_) => Folder::Notes,
             FileName::Condemned(_) => Folder::Condemned,
             FileName::Parity(_) => Folder::Parity,
+            FileName::Reserve(_) => Folder::Reserve,
             FileName::CopyOfConfig(_) | FileName::CopyOfKeys(_) | FileName::CopyOfSnapshot(_) => {
                 Folder::Copies
             }
@@ -246,6 +254,7 @@ impl FileName {
             FileName::Note(_) => FileKind::Note,
             FileName::Condemned(_) => FileKind::Condemned,
             FileName::Parity(_) => FileKind::Parity,
+            FileName::Reserve(_) => FileKind::Reserve,
         }
     }
 
@@ -255,6 +264,7 @@ impl FileName {
             FileName::Config(n)
             | FileName::Keys(n)
             | FileName::Condemned(n)
+            | FileName::Reserve(n)
             | FileName::CopyOfConfig(n)
             | FileName::CopyOfKeys(n) => {
                 let mut bytes = [0; NAME_LEN];
@@ -276,7 +286,9 @@ impl FileName {
     pub fn path(&self) -> String {
         let dir = self.folder().dir();
         match self {
-            FileName::Config(n) | FileName::Keys(n) | FileName::Condemned(n) => format!("{dir}/{n:08}"),
+            FileName::Config(n) | FileName::Keys(n) | FileName::Condemned(n) | FileName::Reserve(n) => {
+                format!("{dir}/{n:08}")
+            }
             FileName::Pack(n) => format!("{dir}/{}/{n}", hex(&n.0[..1])),
             FileName::CopyOfConfig(n) => format!("{dir}/config-{n:08}"),
             FileName::CopyOfKeys(n) => format!("{dir}/keys-{n:08}"),

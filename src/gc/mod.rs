@@ -16,7 +16,9 @@ use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::progress::{Problem, Progress, Report};
 use crate::repository::index::{Index, Sides};
 use crate::repository::reader::Reader;
-use crate::repository::{Repository, condemned, distrust, random, sessions, sighting, snapshots, trash};
+use crate::repository::{
+    Repository, condemned, distrust, random, reserve, sessions, sighting, snapshots, trash,
+};
 use live::Live;
 use plan::{PackUse, Plan};
 use std::collections::{BTreeMap, HashSet};
@@ -55,6 +57,8 @@ pub struct PruneOptions {
     pub now: Timestamp,
     /// Go on although far fewer packs or snapshots are listed than this machine saw last.
     pub accept_shrunk: bool,
+    /// Keep some room for the day the disk is full.
+    pub keep_reserve: bool,
     /// Store chunks anew that rest on others which nothing else needs, so that those can go.
     pub drop_bases: bool,
 }
@@ -71,6 +75,7 @@ impl Default for PruneOptions {
             trash: trash::span(trash::DAYS),
             now: Timestamp::default(),
             accept_shrunk: false,
+            keep_reserve: false,
             drop_bases: false,
         }
     }
@@ -131,6 +136,9 @@ pub fn run(
         sighting::refuse_shrunk(cache, sighting::look(repository.backend().as_ref())?)?;
     }
     let result = collect(repository, options, progress, report, &mut done);
+    if options.keep_reserve && !options.dry_run {
+        reserve::fill(repository.backend().as_ref(), repository.id());
+    }
     if let Some(cache) = &cache
         && !options.dry_run
         && result.is_ok()

@@ -2,7 +2,7 @@
 //!
 //! Bytes and rules: `format-spec/8-sessions-and-removal.md`.
 
-use super::random;
+use super::{random, reserve};
 use crate::backend::{Backend, write_new};
 use crate::crypto::Keyring;
 use crate::error::{Error, ErrorKind, Result};
@@ -67,6 +67,6 @@ pub fn publish(backend: &dyn Backend, keyring: &Keyring, seen: u32, packs: &[Pac
     let mut bytes = encode_header(&name, keyring.repository()).to_vec();
     let salt = random::bytes::<16>()?;
     bytes.extend_from_slice(&keyring.seal(FrameKind::Condemned, &plain, &salt)?);
-    write_new(backend, &name, &bytes)?;
+    reserve::spending(backend, || write_new(backend, &name, &bytes))?;
     Ok(number)
 }

@@ -16,6 +16,7 @@ pub mod packer;
 pub mod sessions;
 pub mod writer;
 pub mod removal;
+pub mod reserve;
 pub mod notes;
 pub mod trash;
 pub mod keys;

@@ -2,7 +2,7 @@
 
 use super::snapshots::{Listed, Listing};
 use super::trash::{self, Forgotten};
-use super::{Repository, random};
+use super::{Repository, random, reserve};
 use crate::backend::write_new;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
@@ -167,7 +167,9 @@ pub fn store(repository: &Repository, note: &Note) -> Result<()> {
     let mut bytes = encode_header(&name, keyring.repository()).to_vec();
     let salt = random::bytes::<16>()?;
     bytes.extend_from_slice(&keyring.seal(FrameKind::Note, &body, &salt)?);
-    write_new(repository.backend().as_ref(), &name, &bytes)
+    // Forgetting is how a full disk gets room again.
+    let backend = repository.backend().as_ref();
+    reserve::spending(backend, || write_new(backend, &name, &bytes))
 }
 
 /// Notes the tags a snapshot has from now on.

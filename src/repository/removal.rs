@@ -69,3 +69,8 @@ pub fn configs(backend: &dyn Backend, number: u32) -> Result<()> {
 pub fn copy_of_snapshot(backend: &dyn Backend, id: SnapshotId) -> Result<()> {
     backend.remove(&FileName::CopyOfSnapshot(id))
 }
+
+/// Gives the reserve away.
+pub fn reserve(backend: &dyn Backend, name: &FileName) -> Result<()> {
+    backend.remove(name)
+}

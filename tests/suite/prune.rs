@@ -349,3 +349,37 @@ fn a_record_that_is_lost_stops_everything() {
     prune(&repository);
     assert_eq!(bytes(&backend), 0);
 }
+
+#[test]
+fn a_full_disk_gets_room_again() {
+    use crate::simulation::{create, open};
+    use snapkeep::backend::disk::simulated::{Features, SimulatedDisk, Volume};
+    use snapkeep::repository::reserve;
+    let place = std::path::Path::new("/repository");
+    for reserved in [true, false] {
+        let disk = SimulatedDisk::new(Volume::default(), Features::ALL);
+        let repository = create(&disk, place).expect("a repository");
+        if reserved {
+            reserve::fill(repository.backend().as_ref(), repository.id());
+        }
+        let keep = commit(&repository, &random_tree(&mut Random(71), 40), 1, None);
+        let goes = commit(&repository, &random_tree(&mut Random(72), 400), 2, None);
+        let mixed = commit(&repository, &random_tree(&mut Random(73), 40), 3, Some(&goes));
+        let wanted = tree(&repository.reader().expect("a reader"), &keep.root);
+        disk.set_blocks_max(Some(disk.blocks()));
+        let refused =
+            crate::shelf::try_commit(&repository, &random_tree(&mut Random(74), 40), 4, None, &|_| {});
+        assert!(refused.expect_err("the disk is full").is_disk_full());
+        snapkeep::repository::trash::delete(&repository, &[goes.id, mixed.id]).expect("forgotten");
+        // Deleting two records made a little room; take it away again.
+        disk.set_blocks_max(Some(disk.blocks()));
+        let done = run(&repository, &options(), &Progress::new(), &Silent);
+        if !reserved {
+            assert!(done.expect_err("no room at all").is_disk_full());
+            continue;
+        }
+        assert!(done.expect("pruned").deleted_packs > 0);
+        let repository = open(&disk, place, None).expect("opened");
+        assert_holds(&repository, &BTreeMap::from([(keep.id, wanted)]));
+    }
+}

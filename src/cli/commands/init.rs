@@ -9,7 +9,7 @@ use crate::cli::password;
 use crate::os::process;
 use crate::repository::keys::SlotOwner;
 use crate::repository::parity::PERCENT_DEFAULT;
-use crate::repository::{NewRepository, Repository, create_with_parity};
+use crate::repository::{NewRepository, Repository, create_with_parity, reserve};
 use std::ffi::OsString;
 use std::sync::Arc;
 
@@ -84,6 +84,7 @@ pub fn make(context: &Context, args: &Args) -> Result<Repository, Failure> {
     };
     let mut repository = create_with_parity(Arc::new(backend), &new, args.parity)?;
     repository.set_cache(context.cache().as_deref());
+    reserve::fill(repository.backend().as_ref(), repository.id());
     Ok(repository)
 }
 

@@ -58,6 +58,7 @@ impl Limits {
             level: context.global.compression,
             wait: self.wait,
             dry_run: context.global.dry_run,
+            keep_reserve: true,
             trash: trash.keep(),
             now: context.now(),
             ..PruneOptions::default()
