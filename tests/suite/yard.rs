@@ -1,0 +1,270 @@
+//! The real program against a repository that is made to suffer: what was reported must be there afterwards, all that
+//! is there must be whole, and the next command must work without anybody's help.
+
+use crate::cli::text;
+use crate::shelf::Random;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Paths below the source, and what the files hold.
+pub type Tree = BTreeMap<String, Vec<u8>>;
+
+pub const PASSWORD: &str = "secret word";
+
+/// A seed: from `SNAPKEEP_SEED`, or the one given; printed.
+pub fn seed(name: &str, usual: u64) -> Random {
+    let given = std::env::var("SNAPKEEP_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or(usual);
+    println!("{name}: seed {seed} (SNAPKEEP_SEED)");
+    Random(seed)
+}
+
+/// How many: a few in CI, many at night.
+pub fn count(usual: usize, at_night: usize) -> usize {
+    if super::counters::night() { at_night } else { usual }
+}
+
+/// Whether this build has the command.
+pub fn has_command(name: &str) -> bool {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_snapkeep"));
+    let output = command.args([name, "--help"]).env_clear().output().expect("runs");
+    if !output.status.success() {
+        println!("NOT TRIED: this build has no command `{name}`");
+    }
+    output.status.success()
+}
+
+/// A source, a cache, a repository, and what is known about it.
+pub struct Yard {
+    /// Source, cache and restored files, away from the repository.
+    pub home: PathBuf,
+    pub repository: PathBuf,
+    pub tree: Tree,
+    /// Snapshots that were reported.
+    pub sure: BTreeMap<String, Arc<Tree>>,
+    /// Snapshots that may have been forgotten.
+    pub doubtful: BTreeMap<String, Arc<Tree>>,
+    /// Snapshots that were reported to be forgotten.
+    pub forgotten: BTreeSet<String>,
+    /// Tags that were reported to be set.
+    pub tags: BTreeMap<String, Vec<String>>,
+    /// Passwords that were reported to open.
+    pub passwords: Vec<String>,
+    files: u32,
+}
+
+impl Yard {
+    /// A source, and no repository yet.
+    pub fn new(repository: &Path, random: &mut Random) -> Yard {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("yard-{}-{number}", std::process::id());
+        let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(home.join("src/sub")).expect("directories");
+        let mut yard = Yard {
+            home,
+            repository: repository.to_path_buf(),
+            tree: Tree::new(),
+            sure: BTreeMap::new(),
+            doubtful: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
+            tags: BTreeMap::new(),
+            passwords: vec![PASSWORD.to_owned()],
+            files: 0,
+        };
+        for len in [0, 10, 3000, 70_000, 600_000] {
+            let bytes = random.bytes(len);
+            yard.add(bytes);
+        }
+        yard
+    }
+
+    fn add(&mut self, bytes: Vec<u8>) {
+        let below = if self.files.is_multiple_of(2) { "" } else { "sub/" };
+        let path = format!("{below}file-{}", self.files);
+        self.files += 1;
+        std::fs::write(self.home.join("src").join(&path), &bytes).expect("a file of the source");
+        self.tree.insert(path, bytes);
+    }
+
+    /// Another state of the source: parts rewritten, a file more, sometimes one less.
+    pub fn change(&mut self, random: &mut Random) {
+        let paths: Vec<String> = self.tree.keys().cloned().collect();
+        for path in &paths {
+            let bytes = self.tree.get_mut(path).expect("a file");
+            match random.below(4) {
+                0 if !bytes.is_empty() => {
+                    let at = random.below(bytes.len());
+                    let new = random.bytes(100);
+                    for (old, new) in bytes[at..].iter_mut().zip(new) {
+                        *old = new;
+                    }
+                }
+                1 if bytes.len() < 1_000_000 => bytes.extend(random.bytes(200)),
+                _ => continue,
+            }
+            std::fs::write(self.home.join("src").join(path), &*bytes).expect("a file of the source");
+        }
+        if paths.len() > 6 {
+            let gone = &paths[random.below(paths.len())];
+            std::fs::remove_file(self.home.join("src").join(gone)).expect("removed");
+            self.tree.remove(gone);
+        }
+        let len = random.below(40_000);
+        let bytes = random.bytes(len);
+        self.add(bytes);
+    }
+
+    /// The program, told where everything is.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_snapkeep"));
+        command.current_dir(&self.home).args(arguments).env_clear().stdin(Stdio::null());
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("TZ", "UTC").env("HOME", &self.home).env("SNAPKEEP_INSECURE_FAST_KDF", "1");
+        command.env("XDG_CACHE_HOME", self.home.join("cache"));
+        command.env("SNAPKEEP_REPOSITORY", &self.repository).env("SNAPKEEP_PASSWORD", PASSWORD);
+        command.env("SNAPKEEP_FROM_PASSWORD", PASSWORD);
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("runs")
+    }
+
+    /// Standard output of a command that must succeed.
+    pub fn good(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(
+            output.status.success(),
+            "{arguments:?} ended with {}: {}",
+            output.status,
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    }
+
+    pub const BACKUP: [&'static str; 5] = ["backup", "src", "--as-path", "/tree", "--json"];
+
+    /// Takes notice of a backup that ended well.
+    pub fn backed_up(&mut self, output: &Output) -> String {
+        let told = text(&output.stdout);
+        let last = told.lines().last().unwrap_or_default();
+        let summary: Value = serde_json::from_str(last).expect("a summary");
+        let id = summary["snapshot_id"].as_str().expect("a snapshot").to_owned();
+        self.sure.insert(id.clone(), Arc::new(self.tree.clone()));
+        id
+    }
+
+    /// A backup that must succeed.
+    pub fn back_up(&mut self) -> String {
+        let output = self.run(&Self::BACKUP);
+        assert!(output.status.success(), "backup: {}", text(&output.stderr));
+        self.backed_up(&output)
+    }
+
+    /// Ids and tags of all snapshots.
+    pub fn listed(&self) -> BTreeMap<String, Vec<String>> {
+        let told = self.good(&["snapshots", "--json"]);
+        let all: Value = serde_json::from_str(&told).expect("an array");
+        let one = |snapshot: &Value| {
+            let tags = snapshot["tags"].as_array().into_iter().flatten();
+            let tags = tags.map(|tag| tag.as_str().expect("a tag").to_owned()).collect();
+            (snapshot["id"].as_str().expect("an id").to_owned(), tags)
+        };
+        all.as_array().expect("an array").iter().map(one).collect()
+    }
+
+    /// Everything that must hold after whatever has happened. Restores the newest snapshot and `more` others.
+    pub fn verify(&mut self, random: &mut Random, more: usize) {
+        let listed = self.listed();
+        for id in self.sure.keys() {
+            assert!(listed.contains_key(id), "snapshot {id} was reported and is gone");
+        }
+        for id in &self.forgotten {
+            assert!(!listed.contains_key(id), "snapshot {id} was forgotten and is back");
+        }
+        let doubtful = std::mem::take(&mut self.doubtful);
+        for (id, tree) in doubtful {
+            if listed.contains_key(&id) {
+                self.sure.insert(id, tree);
+            } else {
+                self.forgotten.insert(id);
+            }
+        }
+        for (id, tags) in &self.tags {
+            assert_eq!(listed.get(id), Some(tags), "tags of {id}");
+        }
+        self.good(&["check", "--read-data"]);
+        // A backup that was cut short may have committed all the same: then it holds the source as it is now.
+        let mut chosen: Vec<String> = Vec::new();
+        for id in listed.keys().filter(|id| !self.sure.contains_key(*id)).cloned().collect::<Vec<_>>() {
+            self.sure.insert(id.clone(), Arc::new(self.tree.clone()));
+            chosen.push(id);
+        }
+        let all: Vec<String> = self.sure.keys().cloned().collect();
+        for _ in 0..more.min(all.len()) {
+            chosen.push(all[random.below(all.len())].clone());
+        }
+        for id in chosen {
+            self.restore(&id);
+        }
+    }
+
+    /// Restores every snapshot.
+    pub fn verify_all(&mut self, random: &mut Random) {
+        self.verify(random, 0);
+        for id in self.sure.keys() {
+            self.restore(id);
+        }
+        for password in &self.passwords {
+            let output =
+                self.command(&["snapshots"]).env("SNAPKEEP_PASSWORD", password).output().expect("runs");
+            assert!(output.status.success(), "{password}: {}", text(&output.stderr));
+        }
+    }
+
+    pub fn restore(&self, id: &str) {
+        let target = self.home.join(format!("restored-{id}"));
+        let shown = target.to_string_lossy().into_owned();
+        self.good(&["restore", &format!("{id}:/tree"), "--target", &shown]);
+        let found = read_tree(&target);
+        let wanted = &self.sure[id];
+        assert!(found == **wanted, "snapshot {id}: {}", difference(&found, wanted));
+        std::fs::remove_dir_all(target).expect("removed");
+    }
+}
+
+impl Drop for Yard {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.home);
+        }
+    }
+}
+
+fn difference(found: &Tree, wanted: &Tree) -> String {
+    let paths: BTreeSet<&String> = found.keys().chain(wanted.keys()).collect();
+    let differs = |path: &&&String| found.get(**path) != wanted.get(**path);
+    format!("these differ: {:?}", paths.iter().filter(differs).collect::<Vec<_>>())
+}
+
+pub fn read_tree(dir: &Path) -> Tree {
+    let mut tree = Tree::new();
+    let mut todo = vec![dir.to_path_buf()];
+    while let Some(now) = todo.pop() {
+        for entry in std::fs::read_dir(&now).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                todo.push(path);
+            } else {
+                let name = path.strip_prefix(dir).expect("below").to_string_lossy().into_owned();
+                tree.insert(name, std::fs::read(&path).expect("a file"));
+            }
+        }
+    }
+    tree
+}
