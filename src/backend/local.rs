@@ -1,91 +1,105 @@
 //! A directory: write-once files made durable before they are named, and a rename as the fence.
 
+use super::disk::real::RealDisk;
+use super::disk::{Disk, DiskFile, Kind};
 use super::{Backend, FileStat, Pending, SessionFile};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::{FileName, Folder};
 use crate::id::Name;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Open pack handles kept for reading.
 const HANDLES_MAX: usize = 48;
 
+/// How names of unfinished files begin.
+const TEMPORARY: &str = "tmp-";
+
 /// A repository in a local directory.
-pub struct LocalBackend {
+pub struct LocalBackend<D: Disk = RealDisk> {
+    disk: D,
     root: PathBuf,
     group_readable: bool,
-    handles: Mutex<HashMap<FileName, Arc<File>>>,
+    handles: Mutex<HashMap<FileName, Arc<D::File>>>,
 }
 
-fn sync_dir(path: &Path) -> Result<()> {
-    let dir = File::open(path).context(|| format!("cannot open {}", path.display()))?;
-    dir.sync_all().context(|| format!("cannot sync {}", path.display()))
+fn sync_dir(disk: &impl Disk, path: &Path) -> Result<()> {
+    disk.sync_dir(path).context(|| format!("cannot sync {}", path.display()))
 }
 
 impl LocalBackend {
     /// Makes the folders of a new repository, durably. The directory may exist if it is empty.
     pub fn create(root: &Path, group_readable: bool) -> Result<Self> {
-        if is_occupied(root)? {
+        LocalBackend::create_on(RealDisk, root, group_readable)
+    }
+
+    /// A directory that should hold a repository.
+    pub fn open(root: &Path) -> Result<Self> {
+        LocalBackend::open_on(RealDisk, root)
+    }
+}
+
+impl<D: Disk> LocalBackend<D> {
+    /// `create` on any disk.
+    pub fn create_on(disk: D, root: &Path, group_readable: bool) -> Result<Self> {
+        if is_occupied(&disk, root)? {
             return Err(Error::new(
                 ErrorKind::AlreadyExists,
                 format!("{} exists and is not empty", root.display()),
             ));
         }
-        let backend = LocalBackend::at(root, group_readable);
         let mode = if group_readable { 0o750 } else { 0o700 };
-        let make = |path: &Path| {
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(mode)
-                .create(path)
-                .context(|| format!("cannot make {}", path.display()))
+        let make = |path: &Path| match disk.make_dir(path, mode) {
+            // Left by a creation that was killed, or made by somebody else at this moment.
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            other => other.context(|| format!("cannot make {}", path.display())),
         };
-        let mut made = Vec::new();
-        let mut missing = Some(root);
-        while let Some(path) = missing.filter(|p| !p.exists()) {
-            made.push(path.to_path_buf());
-            missing = path.parent();
+        let mut missing = Vec::new();
+        for path in root.ancestors().filter(|p| !p.as_os_str().is_empty()) {
+            if disk.stat(path).is_ok() {
+                break;
+            }
+            missing.push(path);
         }
-        make(root)?;
-        for folder in Folder::ALL {
+        missing.iter().rev().try_for_each(|path| make(path))?;
+        // The config's folder comes last, when all others are durable: where it is, nothing of a repository is missing.
+        let config = root.join(Folder::Config.dir());
+        for folder in Folder::ALL.into_iter().filter(|f| *f != Folder::Config) {
             make(&root.join(folder.dir()))?;
         }
         for shard in 0..=255u8 {
             make(&root.join(format!("packs/{shard:02x}")))?;
         }
-        for folder in Folder::ALL {
-            sync_dir(&root.join(folder.dir()))?;
-        }
-        sync_dir(root)?;
-        for path in made {
+        sync_dir(&disk, &root.join(Folder::Packs.dir()))?;
+        sync_dir(&disk, root)?;
+        make(&config)?;
+        sync_dir(&disk, root)?;
+        for path in missing {
             let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            sync_dir(parent)?;
+            sync_dir(&disk, parent)?;
         }
-        Ok(backend)
+        Ok(LocalBackend::at(disk, root, group_readable))
     }
 
-    /// A directory that should hold a repository.
-    pub fn open(root: &Path) -> Result<Self> {
-        match std::fs::metadata(root.join(Folder::Config.dir())) {
-            Ok(meta) if meta.is_dir() => Ok(LocalBackend::at(root, false)),
+    /// `open` on any disk.
+    pub fn open_on(disk: D, root: &Path) -> Result<Self> {
+        match disk.stat(&root.join(Folder::Config.dir())) {
+            Ok(stat) if stat.kind == Kind::Directory => Ok(LocalBackend::at(disk, root, false)),
             Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
                 Err(Error::io(format!("cannot look into {}", root.display()), &e))
             }
             _ => {
-                let why = if root.exists() { "holds no repository" } else { "does not exist" };
+                let why = if disk.stat(root).is_ok() { "holds no repository" } else { "does not exist" };
                 Err(Error::new(ErrorKind::NotFound, format!("{} {why}", root.display())))
             }
         }
     }
 
-    fn at(root: &Path, group_readable: bool) -> Self {
-        LocalBackend { root: root.to_path_buf(), group_readable, handles: Mutex::default() }
+    fn at(disk: D, root: &Path, group_readable: bool) -> Self {
+        LocalBackend { disk, root: root.to_path_buf(), group_readable, handles: Mutex::default() }
     }
 
     /// New files become readable by the group, as the config asks.
@@ -105,12 +119,12 @@ impl LocalBackend {
         if self.group_readable { 0o440 } else { 0o400 }
     }
 
-    fn handle(&self, name: &FileName) -> Result<Arc<File>> {
+    fn handle(&self, name: &FileName) -> Result<Arc<D::File>> {
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = handles.get(name) {
             return Ok(Arc::clone(file));
         }
-        let file = File::open(self.path(name)).context(|| format!("cannot open {name}"))?;
+        let file = self.disk.open(&self.path(name)).context(|| format!("cannot open {name}"))?;
         let file = Arc::new(file);
         if handles.len() >= HANDLES_MAX {
             handles.clear();
@@ -121,18 +135,18 @@ impl LocalBackend {
 
     fn list_dir(&self, folder: Folder, dir: &Path, found: &mut Vec<FileStat>) -> Result<()> {
         let failed = || format!("cannot list {}", dir.display());
-        let entries = match std::fs::read_dir(dir) {
+        let lines = match self.disk.list(dir) {
             // Made with the repository and never removed: without it nothing can be said about what it held.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Error::corrupt(format!("the repository's folder {} is missing", dir.display())));
             }
             other => other.context(failed)?,
         };
-        for entry in entries {
-            let entry = entry.context(failed)?;
-            let Some(name) = entry.file_name().to_str().and_then(|n| folder.parse(n)) else { continue };
-            match entry.metadata() {
-                Ok(meta) if meta.is_file() => found.push(FileStat { name, size: meta.len() }),
+        for line in lines {
+            let (name, stat) = line.context(failed)?;
+            let Some(name) = name.to_str().and_then(|n| folder.parse(n)) else { continue };
+            match stat {
+                Ok(stat) if stat.kind == Kind::File => found.push(FileStat { name, size: stat.size }),
                 Ok(_) => {}
                 // Removed or renamed between the two calls: as if listed a moment later.
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
@@ -143,18 +157,18 @@ impl LocalBackend {
     }
 }
 
-impl Backend for LocalBackend {
+impl<D: Disk> Backend for LocalBackend<D> {
     fn create(&self, name: &FileName) -> Result<Box<dyn Pending>> {
         let path = self.path(name);
         let dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
         let (file, temporary) =
-            open_temporary(&dir, self.mode()).context(|| format!("cannot write {name}"))?;
+            open_temporary(&self.disk, &dir, self.mode()).context(|| format!("cannot write {name}"))?;
         Ok(Box::new(LocalFile { name: *name, path, dir, file, temporary }))
     }
 
     fn read(&self, name: &FileName, max: u64) -> Result<Vec<u8>> {
-        let file = File::open(self.path(name)).context(|| format!("cannot open {name}"))?;
-        let size = file.metadata().context(|| format!("cannot read {name}"))?.len();
+        let file = self.disk.open(&self.path(name)).context(|| format!("cannot open {name}"))?;
+        let size = file.size().context(|| format!("cannot read {name}"))?;
         if size > max {
             return Err(Error::corrupt(format!("{name} is larger than such a file can be")));
         }
@@ -190,8 +204,8 @@ impl Backend for LocalBackend {
 
     fn remove(&self, name: &FileName) -> Result<()> {
         let path = self.path(name);
-        match std::fs::remove_file(&path) {
-            Ok(()) => sync_dir(path.parent().unwrap_or(&self.root)),
+        match self.disk.remove(&path) {
+            Ok(()) => sync_dir(&self.disk, path.parent().unwrap_or(&self.root)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(Error::io(format!("cannot remove {name}"), &e)),
         }
@@ -202,40 +216,41 @@ impl Backend for LocalBackend {
         let path = self.path(&name);
         let failed = || format!("cannot write {name}");
         let dir = self.root.join(Folder::Sessions.dir());
-        let (file, temporary) = open_temporary(&dir, self.mode() | 0o200).context(failed)?;
+        let (file, temporary) = open_temporary(&self.disk, &dir, self.mode() | 0o200).context(failed)?;
         // The lock tells others on this machine that we live; it dies with us and survives a suspended laptop. It is
         // taken before the file has a name, so that nobody can find it unlocked. File systems without locks lose only
         // that hint.
-        let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        let _ = file.try_lock();
         let mut pending = LocalFile { name, path, dir: dir.clone(), file, temporary };
         pending.append(first)?;
-        pending.file.sync_all().context(failed)?;
+        pending.file.sync().context(failed)?;
         pending.link().context(failed)?;
-        sync_dir(&dir)?;
-        let file = pending.file.try_clone().context(failed)?;
-        Ok(Box::new(LocalSession { root: self.root.clone(), session, file, mode: self.mode() }))
+        sync_dir(&self.disk, &dir)?;
+        let (disk, root) = (self.disk.clone(), self.root.clone());
+        Ok(Box::new(LocalSession { disk, root, session, file: pending.file, mode: self.mode() }))
     }
 
     fn evict(&self, session: Name) -> Result<()> {
         let from = self.path(&FileName::Session(session));
         let to = self.path(&FileName::Evicted(session));
-        std::fs::rename(&from, &to).context(|| format!("cannot evict session {session}"))?;
-        sync_dir(&self.root.join(Folder::Sessions.dir()))?;
-        sync_dir(&self.root.join(Folder::Evicted.dir()))
+        let renamed = match rename_new(&self.disk, &from, &to) {
+            // A crash left both names of an eviction: only the old one remains to be taken away.
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => self.disk.remove(&from),
+            other => other,
+        };
+        renamed.context(|| format!("cannot evict session {session}"))?;
+        sync_dir(&self.disk, &self.root.join(Folder::Sessions.dir()))?;
+        sync_dir(&self.disk, &self.root.join(Folder::Evicted.dir()))
     }
 
     fn session_alive(&self, session: Name) -> Option<bool> {
-        let file = File::open(self.path(&FileName::Session(session))).ok()?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Some(false),
-            Err(rustix::io::Errno::WOULDBLOCK) => Some(true),
-            Err(_) => None,
-        }
+        let file = self.disk.open(&self.path(&FileName::Session(session))).ok()?;
+        file.try_lock().ok().map(|free| !free)
     }
 
     fn sync_seen(&self) -> Result<()> {
         for shard in 0..=255u8 {
-            sync_dir(&self.root.join(format!("packs/{shard:02x}")))?;
+            sync_dir(&self.disk, &self.root.join(format!("packs/{shard:02x}")))?;
         }
         Ok(())
     }
@@ -246,23 +261,27 @@ impl Backend for LocalBackend {
 }
 
 /// Whether a new repository must not be made here. What a creation left that was killed before it wrote the config
-/// (our empty folders, a key record) is no obstacle.
-fn is_occupied(root: &Path) -> Result<bool> {
+/// (our empty folders, unfinished files, a key record) is no obstacle.
+fn is_occupied(disk: &impl Disk, root: &Path) -> Result<bool> {
     let failed = || format!("cannot use {}", root.display());
-    let entries = match std::fs::read_dir(root) {
-        Ok(entries) => entries,
+    let lines = match disk.list(root) {
+        Ok(lines) => lines,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(e) => return Err(Error::io(failed(), &e)),
     };
-    for entry in entries {
-        let entry = entry.context(failed)?;
-        let folder = Folder::ALL.into_iter().find(|f| entry.file_name() == f.dir());
-        let Some(folder) = folder.filter(|_| entry.path().is_dir()) else { return Ok(true) };
-        for inside in std::fs::read_dir(entry.path()).context(failed)? {
-            let inside = inside.context(failed)?.path();
+    for line in lines {
+        let (name, stat) = line.context(failed)?;
+        let folder = Folder::ALL.into_iter().find(|f| name == f.dir());
+        let is_dir = stat.context(failed)?.kind == Kind::Directory;
+        let Some(folder) = folder.filter(|_| is_dir) else { return Ok(true) };
+        for inside in disk.list(&root.join(&name)).context(failed)? {
+            let (inside, stat) = inside.context(failed)?;
+            if inside.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) {
+                continue;
+            }
             let empty_shard = folder == Folder::Packs
-                && inside.is_dir()
-                && std::fs::read_dir(&inside).context(failed)?.next().is_none();
+                && stat.context(failed)?.kind == Kind::Directory
+                && disk.list(&root.join(&name).join(&inside)).context(failed)?.next().is_none();
             if folder != Folder::Keys && !empty_shard {
                 return Ok(true);
             }
@@ -272,111 +291,126 @@ fn is_occupied(root: &Path) -> Result<bool> {
 }
 
 /// A nameless file where the file system has them, else one under a name that no listing takes for ours.
-fn open_temporary(dir: &Path, mode: u32) -> std::io::Result<(File, Option<PathBuf>)> {
-    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    match rustix::fs::open(dir, flags, Mode::from_raw_mode(mode)) {
-        Ok(fd) => return Ok((File::from(fd), None)),
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::INVAL) => {}
-        Err(e) => return Err(e.into()),
+fn open_temporary<D: Disk>(disk: &D, dir: &Path, mode: u32) -> std::io::Result<(D::File, Temporary<D>)> {
+    let disk = disk.clone();
+    match disk.create_nameless(dir, mode) {
+        Ok(file) => return Ok((file, Temporary { disk, path: None })),
+        Err(e) if is_one_of(&e, &[Errno::OPNOTSUPP, Errno::ISDIR, Errno::INVAL]) => {}
+        Err(e) => return Err(e),
     }
     let mut random = [0u8; 8];
     rustix::rand::getrandom(&mut random[..], rustix::rand::GetRandomFlags::empty())?;
-    let path = dir.join(format!("tmp-{}", crate::id::hex(&random)));
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode | 0o200).open(&path)?;
-    Ok((file, Some(path)))
+    let path = dir.join(format!("{TEMPORARY}{}", crate::id::hex(&random)));
+    let file = disk.create_new(&path, mode | 0o200)?;
+    Ok((file, Temporary { disk, path: Some(path) }))
 }
 
-struct LocalFile {
-    name: FileName,
-    path: PathBuf,
-    dir: PathBuf,
-    file: File,
-    temporary: Option<PathBuf>,
+/// Renames where nothing has the new name. All our names are random and one owner's alone, so where the file system
+/// cannot promise that, looking first is enough.
+fn rename_new(disk: &impl Disk, from: &Path, to: &Path) -> std::io::Result<()> {
+    match disk.rename_new(from, to) {
+        Err(e) if is_one_of(&e, &[Errno::INVAL, Errno::NOSYS]) => match disk.stat(to) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => disk.rename(from, to),
+            Ok(_) => Err(std::io::ErrorKind::AlreadyExists.into()),
+            Err(e) => Err(e),
+        },
+        other => other,
+    }
 }
 
-impl LocalFile {
-    fn link(&self) -> std::io::Result<()> {
-        match &self.temporary {
-            Some(temporary) => {
-                std::fs::hard_link(temporary, &self.path)?;
-                std::fs::remove_file(temporary)
-            }
-            None => {
-                use std::os::fd::AsRawFd;
-                let from = format!("/proc/self/fd/{}", self.file.as_fd().as_raw_fd());
-                let here = rustix::fs::CWD;
-                Ok(rustix::fs::linkat(here, from, here, &self.path, AtFlags::SYMLINK_FOLLOW)?)
-            }
+fn is_one_of(e: &std::io::Error, which: &[Errno]) -> bool {
+    Errno::from_io_error(e).is_some_and(|errno| which.contains(&errno))
+}
+
+/// The name a file has while it is written, where it must have one.
+struct Temporary<D: Disk> {
+    disk: D,
+    path: Option<PathBuf>,
+}
+
+impl<D: Disk> Drop for Temporary<D> {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = self.disk.remove(path);
         }
     }
 }
 
-impl Pending for LocalFile {
+struct LocalFile<D: Disk> {
+    name: FileName,
+    path: PathBuf,
+    dir: PathBuf,
+    file: D::File,
+    temporary: Temporary<D>,
+}
+
+impl<D: Disk> LocalFile<D> {
+    fn link(&mut self) -> std::io::Result<()> {
+        let Temporary { disk, path } = &mut self.temporary;
+        match path {
+            Some(temporary) => {
+                disk.link_again(temporary, &self.path)?;
+                disk.remove(temporary)?;
+                *path = None;
+                Ok(())
+            }
+            None => disk.link(&self.file, &self.path),
+        }
+    }
+}
+
+impl<D: Disk> Pending for LocalFile<D> {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).context(|| format!("cannot write {}", self.name))
     }
 
-    fn publish(self: Box<Self>) -> Result<()> {
+    fn publish(mut self: Box<Self>) -> Result<()> {
         // A failed fsync is final for this file: the kernel may have dropped the pages and call them clean.
-        self.file.sync_all().context(|| format!("cannot write {} to disk", self.name))?;
+        self.file.sync().context(|| format!("cannot write {} to disk", self.name))?;
         self.link().context(|| format!("cannot name {}", self.name))?;
-        sync_dir(&self.dir)
+        sync_dir(&self.temporary.disk, &self.dir)
     }
 }
 
-impl Drop for LocalFile {
-    fn drop(&mut self) {
-        if let Some(temporary) = &self.temporary {
-            let _ = std::fs::remove_file(temporary);
-        }
-    }
-}
-
-struct LocalSession {
+struct LocalSession<D: Disk> {
+    disk: D,
     root: PathBuf,
     session: Name,
-    file: File,
+    file: D::File,
     mode: u32,
 }
 
-impl LocalSession {
+impl<D: Disk> LocalSession<D> {
     fn from(&self) -> PathBuf {
         self.root.join(FileName::Session(self.session).path())
     }
 }
 
-impl SessionFile for LocalSession {
+impl<D: Disk> SessionFile for LocalSession<D> {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let failed = || format!("cannot write session {}", self.session);
         self.file.write_all(bytes).context(failed)?;
-        self.file.sync_all().context(failed)
+        self.file.sync().context(failed)
     }
 
     fn commit(self: Box<Self>) -> Result<()> {
         let failed = || format!("cannot commit snapshot {}", self.session);
-        let mode = Mode::from_raw_mode(self.mode);
-        rustix::fs::fchmod(&self.file, mode).map_err(std::io::Error::from).context(failed)?;
-        self.file.sync_all().context(failed)?;
+        self.file.set_mode(self.mode).context(failed)?;
+        self.file.sync().context(failed)?;
         let (from, to) = (self.from(), self.root.join(FileName::Snapshot(self.session).path()));
-        let here = rustix::fs::CWD;
-        let renamed = match rustix::fs::renameat_with(here, &from, here, &to, RenameFlags::NOREPLACE) {
-            // The name is random and ours alone, so nothing can be replaced on file systems without the flag.
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => rustix::fs::rename(&from, &to),
-            other => other,
-        };
-        match renamed {
+        match rename_new(&self.disk, &from, &to) {
             Ok(()) => {}
             // A lost reply of a network file system looks alike: the rename may have happened.
-            Err(rustix::io::Errno::NOENT) if to.exists() => {}
-            Err(e) => return Err(Error::io(failed(), &e.into())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && self.disk.stat(&to).is_ok() => {}
+            Err(e) => return Err(Error::io(failed(), &e)),
         }
-        sync_dir(&self.root.join(Folder::Snapshots.dir()))?;
-        sync_dir(&self.root.join(Folder::Sessions.dir()))
+        sync_dir(&self.disk, &self.root.join(Folder::Snapshots.dir()))?;
+        sync_dir(&self.disk, &self.root.join(Folder::Sessions.dir()))
     }
 
     fn abandon(self: Box<Self>) -> Result<()> {
-        match std::fs::remove_file(self.from()) {
-            Ok(()) => sync_dir(&self.root.join(Folder::Sessions.dir())),
+        match self.disk.remove(&self.from()) {
+            Ok(()) => sync_dir(&self.disk, &self.root.join(Folder::Sessions.dir())),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(Error::io(format!("cannot remove session {}", self.session), &e)),
         }

@@ -1,5 +1,6 @@
 //! The place: named files, all-or-nothing writes. The contract every backend keeps stands on the traits' methods.
 
+pub mod disk;
 pub mod dry;
 pub mod local;
 pub mod memory;

@@ -1,10 +1,10 @@
 //! The fence on real file systems: of a commit and an eviction of the same session exactly one succeeds, and once an
 //! eviction has returned, no commit lands any more.
 
-use crate::counters::note;
+use crate::counters::{note, size};
 use crate::loop_disk::LoopDisk;
 use crate::shelf::Random;
-use crate::yard::{count, seed};
+use crate::yard::seed;
 use snapkeep::backend::Backend;
 use snapkeep::backend::local::LocalBackend;
 use snapkeep::error::ErrorKind;
@@ -127,16 +127,16 @@ fn exactly_one_of_commit_and_eviction_wins() {
     let mut trials = 0;
     if Path::new("/dev/shm").is_dir() {
         let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
-        trials += try_on("memory", &dir.path().join("r"), count(20_000, 2_000_000), &mut random);
+        trials += try_on("memory", &dir.path().join("r"), size(20_000, 2_000_000), &mut random);
     } else {
         println!("NOT TRIED: there is no /dev/shm");
     }
     for kind in ["ext4", "xfs"] {
         if let Some(disk) = LoopDisk::new(kind) {
-            trials += try_on(kind, &disk.path().join("r"), count(1_000, 100_000), &mut random);
+            trials += try_on(kind, &disk.path().join("r"), size(1_000, 100_000), &mut random);
         }
     }
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-    trials += try_on("here", &dir.path().join("r"), count(500, 100_000), &mut random);
+    trials += try_on("here", &dir.path().join("r"), size(500, 100_000), &mut random);
     note("T10c commits against evictions", trials, 0);
 }

@@ -2,10 +2,10 @@
 //! the disk is mounted again, all of it is whole, and work goes on.
 
 use crate::cli::text;
-use crate::counters::note;
+use crate::counters::{note, size};
 use crate::loop_disk::LoopDisk;
 use crate::shelf::Random;
-use crate::yard::{PASSWORD, Yard, count, has_command, seed};
+use crate::yard::{PASSWORD, Yard, has_command, seed};
 use std::collections::HashMap;
 use std::process::{Child, Output, Stdio};
 use std::sync::Arc;
@@ -206,6 +206,6 @@ fn suffer(kind: &str, cuts: usize, random: &mut Random) -> u64 {
 #[test]
 fn what_was_reported_survives_power_cuts() {
     let mut random = seed("power cuts", 3);
-    let cuts = suffer("ext4", count(80, 5_000), &mut random) + suffer("xfs", count(80, 5_000), &mut random);
+    let cuts = suffer("ext4", size(80, 5_000), &mut random) + suffer("xfs", size(80, 5_000), &mut random);
     note("T3 power cuts on ext4 and xfs", cuts, 0);
 }

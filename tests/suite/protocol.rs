@@ -2,7 +2,7 @@
 //!
 //! The model and the walk are in `tests/protocol`. States that differ only in numbering count once.
 
-use super::counters::{night, note};
+use crate::counters::{is_night, note};
 use snapkeep_protocol::explore::Outcome;
 use snapkeep_protocol::state::{Act, DELTA_0, DELTA_1, WHOLE_0, WHOLE_1};
 use snapkeep_protocol::writer::Role::{Backup, Undelete};
@@ -129,11 +129,11 @@ fn explore(name: &str, setting: &Setting) -> Outcome {
 #[test]
 fn no_state_of_the_protocol_loses_a_chunk() {
     let (mut states, mut kinds) = (0, 0);
-    let at_night = if night() { sound_at_night() } else { Vec::new() };
+    let at_night = if is_night() { sound_at_night() } else { Vec::new() };
     for (name, setting) in sound().into_iter().chain(at_night) {
         let outcome = explore(name, &setting);
         assert!(outcome.harm.is_none(), "{name}: {:?}", outcome.harm);
-        assert!(!outcome.cut || night(), "{name}: more states than {LIMIT}");
+        assert!(!outcome.cut || is_night(), "{name}: more states than {LIMIT}");
         states += outcome.states;
         kinds |= outcome.kinds;
     }

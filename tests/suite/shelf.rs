@@ -1,14 +1,16 @@
 //! Snapshots made from a map in memory, without files, chunker or backup: what comparing and copying are tested on.
 
+use snapkeep::backend::Backend;
 use snapkeep::backend::memory::MemoryBackend;
 use snapkeep::clock::Timestamp;
 use snapkeep::compress::Level;
 use snapkeep::crypto::ChunkSort;
 use snapkeep::crypto::hash;
 use snapkeep::crypto::password::Password;
+use snapkeep::error::Result;
 use snapkeep::format::entry::{Content, Entry, Extent, Flags, Kind, Metadata, Owner, Stat, path_order};
 use snapkeep::format::snapshot::{SessionInfo, Snapshot};
-use snapkeep::id::{ChunkId, hex};
+use snapkeep::id::{ChunkId, SnapshotId, hex};
 use snapkeep::manifest::build::Builder;
 use snapkeep::manifest::content;
 use snapkeep::manifest::walk::{Groups, Walk};
@@ -69,11 +71,16 @@ impl Random {
 }
 
 pub fn repository(backend: &MemoryBackend, password: Option<&str>) -> Arc<Repository> {
+    Arc::new(try_repository(Arc::new(backend.clone()), password).expect("a repository"))
+}
+
+/// A new repository in any place.
+pub fn try_repository(backend: Arc<dyn Backend>, password: Option<&str>) -> Result<Repository> {
     let password = password.map(|p| Password::new(p.as_bytes().to_vec()).expect("a password"));
     let owner = SlotOwner { host: "h".into(), user: "u".into(), label: String::new() };
     let now = Timestamp { secs: 1_000_000, nanos: 0 };
     let new = NewRepository { password: password.as_ref(), owner, group_readable: false, like: None, now };
-    Arc::new(create(Arc::new(backend.clone()), &new).expect("a repository"))
+    create(backend, &new)
 }
 
 pub fn empty() -> (MemoryBackend, Arc<Repository>) {
@@ -95,19 +102,74 @@ pub fn commit_changed(
     parent: Option<&Listed>,
     change: &dyn Fn(&mut Entry),
 ) -> Listed {
-    let mut writer = Writer::open(repository, Level::FASTEST, &SessionInfo::default()).expect("a session");
+    let id = try_commit(repository, tree, time, parent, change).expect("committed");
+    snapshots::read(repository, id).expect("the snapshot")
+}
+
+/// The same where stores may fail: an error unless the commit was reported.
+pub fn try_commit(
+    repository: &Arc<Repository>,
+    tree: &Tree,
+    time: i64,
+    parent: Option<&Listed>,
+    change: &dyn Fn(&mut Entry),
+) -> Result<SnapshotId> {
+    commit_in(session(repository)?, tree, time, parent, change)
+}
+
+pub fn session(repository: &Arc<Repository>) -> Result<Writer> {
+    Writer::open(repository, Level::FASTEST, &SessionInfo::default())
+}
+
+/// The same in a session that is open already.
+pub fn commit_in(
+    mut writer: Writer,
+    tree: &Tree,
+    time: i64,
+    parent: Option<&Listed>,
+    change: &dyn Fn(&mut Entry),
+) -> Result<SnapshotId> {
+    let root = match store(&writer, tree, parent, change) {
+        Ok(root) => root,
+        // If not even what is under way can be stored, that is the cause of the rest.
+        Err(e) => return Err(writer.flush().err().unwrap_or(e)),
+    };
+    let packed = writer.flush()?;
+    let record = Snapshot {
+        id: writer.session.to_string(),
+        root: hex(&root.0),
+        parent: parent.map(|p| p.id.to_string()),
+        time: Timestamp { secs: time, nanos: 0 }.rfc3339(),
+        order_time: time,
+        sequence: parent.map_or(1, |p| p.record.sequence + 1),
+        hostname: "host".into(),
+        username: "ann".into(),
+        paths: vec!["/home".into()],
+        tags: vec!["nightly".into()],
+        program_version: "test".into(),
+        ..Snapshot::default()
+    };
+    writer.commit(&record, packed)
+}
+
+fn store(
+    writer: &Writer,
+    tree: &Tree,
+    parent: Option<&Listed>,
+    change: &dyn Fn(&mut Entry),
+) -> Result<ChunkId> {
     let mut old: BTreeMap<Vec<u8>, Vec<Extent>> = BTreeMap::new();
     let mut groups = Groups::default();
     if let Some(parent) = parent {
-        groups = Groups::load(&writer.reader, &parent.root).expect("the parent");
-        for entry in Walk::new(&writer.reader, &parent.root, b"").expect("the parent") {
-            let entry = entry.expect("an entry");
-            let extents = content::extents(&writer.reader, &entry.content).expect("extents");
+        groups = Groups::load(&writer.reader, &parent.root)?;
+        for entry in Walk::new(&writer.reader, &parent.root, b"")? {
+            let entry = entry?;
+            let extents = content::extents(&writer.reader, &entry.content)?;
             old.insert(entry.path, extents);
         }
     }
-    let mut builder = Builder::new(&writer, groups).expect("a builder");
-    let mut lane = writer.lane(ChunkSort::Content).expect("a lane");
+    let mut builder = Builder::new(writer, groups)?;
+    let mut lane = writer.lane(ChunkSort::Content)?;
     let mut paths: Vec<&String> = tree.keys().collect();
     paths.sort_by(|a, b| path_order(a.as_bytes(), b.as_bytes()));
     let owner = Arc::new(Owner { uid: 7, gid: 8, user: "ann".into(), group: "ann".into() });
@@ -120,7 +182,7 @@ pub fn commit_changed(
                 Some(Extent::Chunk { id, .. }) => vec![*id],
                 _ => Vec::new(),
             };
-            let id = lane.put(chunk, &parents, DeltaPolicy::CONTENT).expect("stored");
+            let id = lane.put(chunk, &parents, DeltaPolicy::CONTENT)?;
             extents.push(Extent::Chunk { id, len: chunk.len() as u32, repeat: 1 });
         }
         let hash = (extents.len() > 1).then(|| hash::plain(&thing.bytes));
@@ -131,41 +193,28 @@ pub fn commit_changed(
         let mut entry = Entry { path, kind, meta, flags: Flags::default(), link: 0, content };
         change(&mut entry);
         let stat = Stat { inode: thing.mtime as u64, ctime: mtime, racy: thing.mtime % 2 == 0 };
-        builder.push(entry, stat).expect("pushed");
+        builder.push(entry, stat)?;
     }
-    lane.finish().expect("finished");
-    let built = builder.finish().expect("a root");
-    let packed = writer.flush().expect("flushed");
-    let record = Snapshot {
-        id: writer.session.to_string(),
-        root: hex(&built.root.0),
-        parent: parent.map(|p| p.id.to_string()),
-        time: Timestamp { secs: time, nanos: 0 }.rfc3339(),
-        order_time: time,
-        sequence: parent.map_or(1, |p| p.record.sequence + 1),
-        hostname: "host".into(),
-        username: "ann".into(),
-        paths: vec!["/home".into()],
-        tags: vec!["nightly".into()],
-        program_version: "test".into(),
-        ..Snapshot::default()
-    };
-    let id = writer.commit(&record, packed).expect("committed");
-    snapshots::read(repository, id).expect("the snapshot")
+    lane.finish()?;
+    Ok(builder.finish()?.root)
 }
 
 /// Everything a snapshot holds, as a map again.
 pub fn tree(reader: &Reader, root: &ChunkId) -> Tree {
+    try_tree(reader, root).expect("a whole snapshot")
+}
+
+/// The same where stores may fail.
+pub fn try_tree(reader: &Reader, root: &ChunkId) -> Result<Tree> {
     let mut tree = Tree::new();
-    for entry in Walk::new(reader, root, b"").expect("a manifest") {
-        let entry = entry.expect("an entry");
+    for entry in Walk::new(reader, root, b"")? {
+        let entry = entry?;
         let mut bytes = Vec::new();
         let mut take = |data: &[u8]| {
             bytes.extend_from_slice(data);
             Ok(())
         };
-        content::for_each_piece(reader, &entry.content, &mut take, &mut |_| panic!("no holes here"))
-            .expect("content");
+        content::for_each_piece(reader, &entry.content, &mut take, &mut |_| panic!("no holes here"))?;
         if entry.content.hash.is_some() {
             assert_eq!(entry.content.hash, Some(hash::plain(&bytes)));
         }
@@ -173,7 +222,7 @@ pub fn tree(reader: &Reader, root: &ChunkId) -> Tree {
         let (mtime, mode) = (entry.meta.mtime.secs, entry.meta.mode);
         tree.insert(path, Thing { kind: entry.kind, bytes, mtime, mode });
     }
-    tree
+    Ok(tree)
 }
 
 /// `files` files in directories below `home`, of 0 to 4 chunks each.

@@ -15,17 +15,11 @@ pub type Tree = BTreeMap<String, Vec<u8>>;
 
 pub const PASSWORD: &str = "secret word";
 
-/// A seed: from `SNAPKEEP_SEED`, or the one given; printed.
+/// A generator with a seed that is printed.
 pub fn seed(name: &str, usual: u64) -> Random {
-    let given = std::env::var("SNAPKEEP_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given.unwrap_or(usual);
+    let seed = crate::counters::seed(usual);
     println!("{name}: seed {seed} (SNAPKEEP_SEED)");
     Random(seed)
-}
-
-/// How many: a few in CI, many at night.
-pub fn count(usual: usize, at_night: usize) -> usize {
-    if super::counters::night() { at_night } else { usual }
 }
 
 /// Whether this build has the command.

@@ -1,0 +1,396 @@
+//! Crashes at every call: whatever a disk may have lost by then, what was promised is there and work goes on.
+//!
+//! A story is told once on a simulated disk that keeps every call. Then, for every call, images are made of what a
+//! crash right after it may leave, and each is opened, read whole, checked and backed up to. Some of these recoveries
+//! are crashed again.
+
+use crate::counters::{count, seed, size};
+use crate::shelf::{Random, Tree, try_repository};
+use crate::simulation::{Fact, Promised, back_up, create, edit, go_on, small_tree};
+use snapkeep::backend::disk::simulated::{Act, Effect, Event, Fate, Features, SimulatedDisk, Step, Volume};
+use snapkeep::backend::local::LocalBackend;
+use snapkeep::clock::{FixedClock, Timestamp};
+use snapkeep::copy::{self, CopyOptions};
+use snapkeep::crypto::password::Password;
+use snapkeep::format::Folder;
+use snapkeep::format::key::KdfCost;
+use snapkeep::id::SnapshotId;
+use snapkeep::progress::{Progress, Silent};
+use snapkeep::repository::keys::{self, SlotOwner};
+use snapkeep::repository::{Repository, snapshots};
+use std::collections::{BTreeSet, HashSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
+
+/// Pending effects of which every subset is tried.
+const ALL_SUBSETS_UP_TO: usize = 7;
+/// Of more effects, so many are lost or kept alone.
+const ALONE_MAX: usize = 10;
+
+/// A fact, of which place it is, and how many calls had been made when it was told.
+struct Told {
+    calls: usize,
+    place: usize,
+    fact: Fact,
+}
+
+struct Story {
+    name: &'static str,
+    features: Features,
+    places: Vec<PathBuf>,
+    disk: SimulatedDisk,
+    told: Vec<Told>,
+    /// Crashes before so many calls are left out.
+    from: usize,
+    random: Random,
+    tree: Tree,
+    time: i64,
+}
+
+impl Story {
+    fn begin(name: &'static str, features: Features, seed: u64) -> Story {
+        let disk = SimulatedDisk::new(Volume::default(), features);
+        disk.record();
+        let mut random = Random(seed);
+        let tree = small_tree(&mut random);
+        Story {
+            name,
+            features,
+            places: Vec::new(),
+            disk,
+            told: Vec::new(),
+            from: 0,
+            random,
+            tree,
+            time: 1000,
+        }
+    }
+
+    fn tell(&mut self, place: usize, fact: Fact) {
+        self.told.push(Told { calls: self.disk.recorded(), place, fact });
+    }
+
+    fn create(&mut self, place: &str) -> Arc<Repository> {
+        let place = PathBuf::from(place);
+        let repository = create(&self.disk, &place).expect("a repository");
+        self.places.push(place);
+        self.tell(self.places.len() - 1, Fact::Created);
+        repository
+    }
+
+    fn back_up(&mut self, place: usize, repository: &Arc<Repository>) -> SnapshotId {
+        self.time += 10;
+        edit(&mut self.random, &mut self.tree, self.time);
+        let id = back_up(repository, &self.tree, self.time).expect("a snapshot");
+        let tree = Arc::new(self.tree.clone());
+        self.tell(place, Fact::Reported(id, tree));
+        id
+    }
+
+    fn tag(&mut self, repository: &Repository, id: SnapshotId) {
+        let tags = vec![format!("tag-{}", self.time)];
+        self.tell(0, Fact::Tagging(id, tags.clone()));
+        let now = Timestamp { secs: self.time, nanos: 0 };
+        snapshots::set_tags(repository, id, tags.clone(), now).expect("tags");
+        self.tell(0, Fact::Tagged(id, tags));
+    }
+
+    /// What a place has promised after so many calls; nothing before it was created.
+    fn promised(&self, place: usize, calls: usize) -> Option<Promised> {
+        let mut promised = None;
+        for told in self.told.iter().filter(|t| t.place == place && t.calls <= calls) {
+            promised.get_or_insert_with(Promised::default).learn(&told.fact);
+        }
+        promised
+    }
+}
+
+/// Init, three backups and a tag.
+fn plain_story(features: Features, seed: u64) -> Story {
+    let mut story = Story::begin("backups", features, seed);
+    let repository = story.create("/backups/repository");
+    let first = story.back_up(0, &repository);
+    story.back_up(0, &repository);
+    story.tag(&repository, first);
+    story.back_up(0, &repository);
+    story
+}
+
+/// Two backups here, copied there, one more here, copied too.
+fn copy_story(features: Features, seed: u64) -> Story {
+    let mut story = Story::begin("copy", features, seed);
+    let here = story.create("/here");
+    story.back_up(0, &here);
+    story.back_up(0, &here);
+    story.from = story.disk.recorded();
+    let there = story.create("/there");
+    for round in 0..2 {
+        let chosen = snapshots::list(&here).expect("a list").snapshots;
+        let options = CopyOptions { workers: 1, host: String::new(), ..CopyOptions::default() };
+        let clock = FixedClock(Timestamp { secs: story.time, nanos: 0 });
+        let report = copy::run(&here, &chosen, &there, &options, &clock, &Progress::new(), &Silent);
+        for (from, to) in report.expect("a copy").copied {
+            let here = story.promised(0, usize::MAX).expect("told");
+            story.tell(1, Fact::Reported(to.expect("copied"), Arc::clone(&here.snapshots[&from])));
+        }
+        if round == 0 {
+            story.back_up(0, &here);
+        }
+    }
+    story
+}
+
+/// A repository with a password, which is changed between two backups. Its keys are cheap to derive.
+fn password_story(features: Features, seed: u64) -> Story {
+    let mut story = Story::begin("password", features, seed);
+    let place = PathBuf::from("/repository");
+    let backend = LocalBackend::create_on(story.disk.clone(), &place, false).expect("folders");
+    let repository = Arc::new(try_repository(Arc::new(backend), Some("first")).expect("a repository"));
+    story.places.push(place);
+    let password = |text: &str| Password::new(text.as_bytes().to_vec()).expect("a password");
+    let (_, slots) = keys::read_slots(repository.backend().as_ref(), repository.id()).expect("slots");
+    let (master, _) = keys::unlock(&slots, repository.id(), &password("first"), None).expect("unlocked");
+    let set = |text: &str| {
+        let (owner, now) = (SlotOwner::default(), Timestamp::default());
+        let cost = KdfCost { m_kib: 8, t: 1, p: 1 };
+        let slot = keys::new_slot(repository.id(), &master, &password(text), &owner, now, cost);
+        let slot = slot.expect("a slot");
+        keys::change_slots(repository.backend().as_ref(), repository.id(), &|slots| {
+            slots.slots = vec![slot.clone()];
+            Ok(())
+        })
+    };
+    set("old").expect("a password");
+    story.tell(0, Fact::Passwords(vec!["old"]));
+    story.from = story.disk.recorded();
+    story.back_up(0, &repository);
+    story.tell(0, Fact::Passwords(vec!["old", "new"]));
+    set("new").expect("a password");
+    story.tell(0, Fact::Passwords(vec!["new"]));
+    story.back_up(0, &repository);
+    story
+}
+
+/// What crashes at this moment may leave.
+fn crashes(pending: &[Effect], random: &mut Random, drawn: usize) -> Vec<Vec<Fate>> {
+    let n = pending.len();
+    let mut all = HashSet::new();
+    if n <= ALL_SUBSETS_UP_TO {
+        for subset in 0..1u32 << n {
+            all.insert((0..n).map(|i| if subset >> i & 1 == 1 { Fate::Kept } else { Fate::Lost }).collect());
+        }
+    } else {
+        let alone: Vec<usize> = match n {
+            0..=ALONE_MAX => (0..n).collect(),
+            _ => (0..ALONE_MAX).map(|_| random.below(n)).collect(),
+        };
+        for (most, one) in [(Fate::Kept, Fate::Lost), (Fate::Lost, Fate::Kept)] {
+            all.insert(vec![most; n]);
+            for i in &alone {
+                let mut fates = vec![most; n];
+                fates[*i] = one;
+                all.insert(fates);
+            }
+        }
+        for _ in 0..drawn {
+            let likely = 1 + random.below(7);
+            let draw = |_| if random.below(8) < likely { Fate::Kept } else { Fate::Lost };
+            all.insert((0..n).map(draw).collect());
+        }
+    }
+    for (i, effect) in pending.iter().enumerate() {
+        let Effect::Bytes { bytes, .. } = effect else { continue };
+        for others in [Fate::Kept, Fate::Lost] {
+            let cuts = [1, bytes.len() / 2, bytes.len().saturating_sub(1), random.below(bytes.len() + 1)];
+            for torn in cuts.map(Fate::Torn).into_iter().chain([Fate::Zeros]) {
+                let mut fates = vec![others; n];
+                fates[i] = torn;
+                all.insert(fates);
+            }
+        }
+    }
+    all.into_iter().collect()
+}
+
+/// Whether a call with these steps changes what a crash may leave.
+fn matters(volume: &Volume, steps: &[Step]) -> bool {
+    let pending = |node| {
+        volume.pending().iter().any(|effect| match effect {
+            Effect::Name { dir, .. } => *dir == node,
+            Effect::Bytes { file, .. } => *file == node,
+        })
+    };
+    steps.iter().any(|step| match step {
+        Step::Sync(node) | Step::Forsake(node) => pending(*node),
+        Step::Make(_) => false,
+        Step::Change(_) => true,
+    })
+}
+
+/// Whether this is one of the 256 folders of packs being made, of which a few stand for all.
+fn is_shard(event: &Event) -> bool {
+    let shards = event.call.path.parent().is_some_and(|p| p.ends_with(Folder::Packs.dir()));
+    event.call.act == Act::MakeDir && shards
+}
+
+/// A disk after a crash, and what it must hold.
+struct Image {
+    volume: Volume,
+    calls: usize,
+    fates: Vec<Fate>,
+    /// Whether the recovery is crashed as well.
+    again: bool,
+}
+
+#[derive(Default)]
+struct Totals {
+    images: AtomicU64,
+    proved: AtomicU64,
+    nested: AtomicU64,
+    failures: Mutex<Vec<String>>,
+}
+
+/// Opens each place of an image, proves what it promised, backs up once more and proves that, too. Returns what was
+/// done in the course of it.
+fn prove(story: &Story, volume: Volume, calls: usize, thoroughly: bool) -> Result<Vec<Event>, String> {
+    let disk = SimulatedDisk::new(volume, story.features);
+    disk.record();
+    for (number, place) in story.places.iter().enumerate() {
+        let promised = story.promised(number, calls);
+        let repository = go_on(&disk, place, promised, &story.tree, calls as u64, thoroughly)?;
+        let open = repository.backend().list(Folder::Sessions).map_err(|e| e.to_string())?;
+        if story.features.locks && !open.is_empty() {
+            return Err(format!("a dead session stays: {open:?}"));
+        }
+    }
+    Ok(disk.take_events())
+}
+
+/// Crashes a recovery at some moments and proves what is left.
+fn crash_again(story: &Story, image: &Image, events: &[Event], totals: &Totals) -> Result<(), String> {
+    let mut random = Random(image.calls as u64 ^ 0x5eed);
+    let mut volume = image.volume.clone();
+    let changing: Vec<&Event> = events.iter().filter(|e| !e.steps.is_empty()).collect();
+    let mut chosen: BTreeSet<usize> = (0..2).map(|_| random.below(changing.len().max(1))).collect();
+    // A rename into another directory may survive by half: more of those.
+    let renames =
+        changing.iter().enumerate().filter(|(_, e)| matches!(e.call.act, Act::Rename | Act::RenameNew));
+    chosen.extend(renames.map(|(i, _)| i).filter(|_| random.below(2) == 0));
+    for (i, event) in changing.iter().enumerate() {
+        event.steps.iter().for_each(|step| volume.step(step));
+        if chosen.contains(&i) {
+            let mut fates = crashes(volume.pending(), &mut random, 4);
+            let fates = fates.swap_remove(random.below(fates.len()));
+            totals.nested.fetch_add(1, Ordering::Relaxed);
+            prove(story, volume.crashed(&fates), image.calls, false)
+                .map_err(|e| format!("crashed again after change {i} of the recovery ({fates:?}): {e}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn try_image(story: &Story, image: &Image, totals: &Totals) {
+    let number = totals.proved.fetch_add(1, Ordering::Relaxed);
+    let proved = prove(story, image.volume.clone(), image.calls, number.is_multiple_of(8));
+    let proved = proved.and_then(|events| match image.again {
+        true => crash_again(story, image, &events, totals),
+        false => Ok(()),
+    });
+    if let Err(why) = proved {
+        let Image { calls, fates, volume, .. } = image;
+        let files = volume.files();
+        let what = format!("{}: crash after call {calls}, fates {fates:?}: {why}\n{files:?}", story.name);
+        totals.failures.lock().expect("no panic").push(what);
+    }
+}
+
+/// Makes all images of a story, and tries each that differs from all before it.
+fn enumerate(story: &Story, seed: u64, drawn: usize, totals: &Totals) {
+    let events = story.disk.take_events();
+    let mut random = Random(seed);
+    std::thread::scope(|scope| {
+        let (send, receive) = sync_channel::<Image>(32);
+        let receive = Arc::new(Mutex::new(receive));
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            let receive = Arc::clone(&receive);
+            scope.spawn(move || {
+                loop {
+                    let next = receive.lock().expect("no panic").recv();
+                    let Ok(image) = next else { return };
+                    try_image(story, &image, totals);
+                }
+            });
+        }
+        let (mut volume, mut met) = (Volume::default(), HashSet::new());
+        let mut told = 0;
+        for calls in 1..=events.len() {
+            let steps = &events[calls - 1].steps;
+            let changed = matters(&volume, steps);
+            steps.iter().for_each(|step| volume.step(step));
+            let by_now = story.told.iter().filter(|t| t.calls <= calls).count();
+            let repeated = is_shard(&events[calls - 1]) && !random.below(16).is_multiple_of(size(16, 1));
+            if (!changed && by_now == told) || calls < story.from || repeated {
+                continue;
+            }
+            told = by_now;
+            for fates in crashes(volume.pending(), &mut random, drawn) {
+                totals.images.fetch_add(1, Ordering::Relaxed);
+                let left = volume.crashed(&fates);
+                if met.insert((left.digest(), told)) {
+                    let again = met.len() % 10 == 0;
+                    send.send(Image { volume: left, calls, fates, again }).expect("a worker");
+                }
+            }
+        }
+        drop(send);
+    });
+    let last = events.last().map(|e| &e.call);
+    println!("{}: {} calls, the last {last:?}", story.name, events.len());
+}
+
+fn finish(what: &str, totals: &Totals) {
+    let failures = totals.failures.lock().expect("no panic");
+    let outcome = format!("{} lost", failures.len());
+    count(&format!("{what} crash images"), totals.images.load(Ordering::Relaxed), &outcome);
+    count(&format!("{what} crash images proved one by one"), totals.proved.load(Ordering::Relaxed), &outcome);
+    count(&format!("{what} crashes of recoveries"), totals.nested.load(Ordering::Relaxed), &outcome);
+    let shown: Vec<&String> = failures.iter().take(3).collect();
+    assert!(failures.is_empty(), "{} of the images are wrong: {shown:#?}", failures.len());
+}
+
+#[test]
+fn a_crash_at_any_call_loses_nothing_that_was_reported() {
+    let seed = seed(1);
+    println!("seed {seed}");
+    let totals = Totals::default();
+    let drawn = size(48, 512);
+    for round in 0..size(1, 20) {
+        for features in [Features::ALL, Features::NONE] {
+            enumerate(&plain_story(features, seed + round), seed + round, drawn, &totals);
+        }
+    }
+    finish("T1", &totals);
+}
+
+#[test]
+fn a_crash_at_any_call_of_a_change_of_passwords_locks_nobody_out() {
+    let seed = seed(3);
+    println!("seed {seed}");
+    let totals = Totals::default();
+    enumerate(&password_story(Features::ALL, seed), seed, size(48, 512), &totals);
+    enumerate(&password_story(Features::NONE, seed), seed, size(48, 512), &totals);
+    finish("T1 passwords", &totals);
+}
+
+#[test]
+fn a_crash_at_any_call_of_a_copy_loses_nothing() {
+    let seed = seed(2);
+    println!("seed {seed}");
+    let totals = Totals::default();
+    for round in 0..size(1, 20) {
+        enumerate(&copy_story(Features::ALL, seed + round), seed + round, size(48, 512), &totals);
+    }
+    finish("T1 copy", &totals);
+}

@@ -1,0 +1,264 @@
+//! Random sequences of everything that happens to a repository, beside a model of it in memory.
+
+use crate::counters::{count, seed, size};
+use crate::faults::Once;
+use crate::shelf::{self, Random, Tree};
+use crate::simulation::{Fact, Promised, back_up, create, edit, newest, open_cached, small_tree};
+use rustix::io::Errno;
+use snapkeep::backend::disk::simulated::{Call, Conductor, Fate, Fault, Features, SimulatedDisk, Volume};
+use snapkeep::clock::Timestamp;
+use snapkeep::error::ErrorKind;
+use snapkeep::format::{FileName, Folder};
+use snapkeep::id::SnapshotId;
+use snapkeep::progress::{Progress, Silent};
+use snapkeep::repair;
+use snapkeep::repository::index::Index;
+use snapkeep::repository::{Repository, removal, snapshots};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+const PLACE: &str = "/repository";
+const STEPS: usize = 40;
+
+/// Refuses every call from one on: the process is dead.
+struct Dead {
+    from: u64,
+    calls: AtomicU64,
+}
+
+impl Conductor for Dead {
+    fn before(&self, _: &Call) -> Option<Fault> {
+        let number = self.calls.fetch_add(1, Ordering::SeqCst);
+        (number >= self.from).then_some(Fault::Refused(Errno::IO))
+    }
+}
+
+struct World {
+    random: Random,
+    features: Features,
+    disk: SimulatedDisk,
+    cache: Option<tempfile::TempDir>,
+    repository: Arc<Repository>,
+    promised: Promised,
+    tree: Tree,
+    time: i64,
+    log: Vec<String>,
+}
+
+type Step = Result<(), String>;
+
+impl World {
+    fn new(seed: u64) -> World {
+        let mut random = Random(seed);
+        let features = if random.below(2) == 0 { Features::ALL } else { Features::NONE };
+        let disk = SimulatedDisk::new(Volume::default(), features);
+        let repository = create(&disk, Path::new(PLACE)).expect("a repository");
+        let cache = (random.below(2) == 0).then(|| tempfile::tempdir().expect("a cache"));
+        let tree = small_tree(&mut random);
+        let (promised, time, log) = (Promised::default(), 1_700_000_000, Vec::new());
+        let mut world = World { random, features, disk, cache, repository, promised, tree, time, log };
+        world.reopen().expect("a new repository opens");
+        world
+    }
+
+    fn open(&self, disk: &SimulatedDisk) -> Result<Arc<Repository>, String> {
+        let cache = self.cache.as_ref().map(tempfile::TempDir::path);
+        open_cached(disk, Path::new(PLACE), None, cache).map_err(|e| format!("opening: {e}"))
+    }
+
+    fn reopen(&mut self) -> Step {
+        self.repository = self.open(&self.disk)?;
+        Ok(())
+    }
+
+    fn any(&mut self) -> Option<SnapshotId> {
+        let ids: Vec<SnapshotId> = self.promised.snapshots.keys().copied().collect();
+        (!ids.is_empty()).then(|| ids[self.random.below(ids.len())])
+    }
+
+    fn reported(&mut self, id: SnapshotId) {
+        self.promised.learn(&Fact::Reported(id, Arc::new(self.tree.clone())));
+    }
+
+    fn change(&mut self) {
+        for _ in 0..self.random.below(4) {
+            edit(&mut self.random, &mut self.tree, self.time);
+        }
+        self.time += 60;
+    }
+
+    fn back_up(&mut self) -> Step {
+        self.change();
+        let id = back_up(&self.repository, &self.tree, self.time).map_err(|e| format!("backup: {e}"))?;
+        self.reported(id);
+        Ok(())
+    }
+
+    /// A backup whose process dies, or that meets one fault, at any call.
+    fn broken_back_up(&mut self, dies: bool) -> Step {
+        self.change();
+        let at =
+            if self.random.below(2) == 0 { self.random.below(80) } else { self.random.below(700) } as u64;
+        let conductor: Arc<dyn Conductor> = match dies {
+            true => Arc::new(Dead { from: at, calls: AtomicU64::new(0) }),
+            false => Once::new(at, self.random.below(100)),
+        };
+        let disk = self.disk.conducted(conductor);
+        if let Ok(repository) = self.open(&disk)
+            && let Ok(id) = back_up(&repository, &self.tree, self.time)
+        {
+            self.reported(id);
+        }
+        self.reopen()
+    }
+
+    fn crash(&mut self) -> Step {
+        let volume = self.disk.volume();
+        let likely = self.random.below(9);
+        let mut fate = || if self.random.below(8) < likely { Fate::Kept } else { Fate::Lost };
+        let fates: Vec<Fate> = volume.pending().iter().map(|_| fate()).collect();
+        self.disk = SimulatedDisk::new(volume.crashed(&fates), self.features);
+        self.reopen()
+    }
+
+    /// Two sessions open at once; the first may be evicted meanwhile, and then it must not commit.
+    fn two_sessions(&mut self) -> Step {
+        self.change();
+        let said = |e| format!("two sessions: {e}");
+        let session = shelf::session(&self.repository).map_err(said)?;
+        let (early, time) = (self.tree.clone(), self.time);
+        let parent = newest(&self.repository).map_err(said)?;
+        self.back_up()?;
+        let evicted = self.random.below(2) == 0;
+        if evicted {
+            self.repository.backend().evict(session.session).map_err(said)?;
+        }
+        match shelf::commit_in(session, &early, time, parent.as_ref(), &|_| {}) {
+            Ok(_) if evicted => Err("an evicted session committed".to_owned()),
+            Err(e) if evicted && e.kind() == ErrorKind::Locked => Ok(()),
+            Ok(id) => {
+                self.promised.learn(&Fact::Reported(id, Arc::new(early)));
+                Ok(())
+            }
+            Err(e) => Err(said(e)),
+        }
+    }
+
+    fn tag(&mut self) -> Step {
+        let Some(id) = self.any() else { return Ok(()) };
+        let tags = vec![format!("t{}", self.random.below(100))];
+        let now = Timestamp { secs: self.time, nanos: 0 };
+        snapshots::set_tags(&self.repository, id, tags.clone(), now).map_err(|e| format!("tag: {e}"))?;
+        self.promised.learn(&Fact::Tagged(id, tags));
+        Ok(())
+    }
+
+    fn forget(&mut self) -> Step {
+        let Some(id) = self.any() else { return Ok(()) };
+        removal::snapshot(self.repository.backend().as_ref(), id).map_err(|e| format!("forget: {e}"))?;
+        self.promised.learn(&Fact::Forgetting(id));
+        self.promised.learn(&Fact::Forgotten(id));
+        Ok(())
+    }
+
+    fn rebuild_index(&mut self) -> Step {
+        let report = repair::index::run(&self.repository, &Progress::new(), &Silent);
+        let report = report.map_err(|e| format!("rebuilding the index: {e}"))?;
+        if report.unindexed.is_empty() { Ok(()) } else { Err(format!("unindexed: {:?}", report.unindexed)) }
+    }
+
+    fn lose_cache(&mut self) -> Step {
+        if self.cache.is_some() {
+            self.cache = Some(tempfile::tempdir().expect("a cache"));
+        }
+        self.reopen()
+    }
+
+    /// The index as it is used equals one made from the packs alone.
+    fn compare_index(&self) -> Step {
+        let said = |e| format!("comparing indexes: {e}");
+        let backend = self.repository.backend();
+        let mut packs = Vec::new();
+        for stat in backend.list(Folder::Packs).map_err(said)? {
+            if let FileName::Pack(id) = stat.name {
+                packs.push((id, stat.size));
+            }
+        }
+        let fresh = Index::of_packs(backend.as_ref(), self.repository.keyring(), &packs).map_err(said)?;
+        let all = |index: &Index| {
+            let mut found = BTreeSet::new();
+            index.for_each(&mut |listed, _| {
+                found.insert(listed.id);
+                Ok(())
+            })?;
+            Ok(found)
+        };
+        let used = self.repository.load_index().map_err(said)?;
+        if all(&fresh).map_err(said)? == all(&used).map_err(said)? {
+            return Ok(());
+        }
+        Err("the index differs from the packs".to_owned())
+    }
+
+    fn step(&mut self) -> Step {
+        let n = self.random.below(100);
+        let (name, done) = match n {
+            0..25 => ("backup", self.back_up()),
+            25..35 => ("backup that dies", self.broken_back_up(true)),
+            35..45 => ("backup with a fault", self.broken_back_up(false)),
+            45..55 => ("crash", self.crash()),
+            55..63 => ("two sessions", self.two_sessions()),
+            63..70 => ("tag", self.tag()),
+            70..77 => ("forget", self.forget()),
+            77..82 => ("rebuild index", self.rebuild_index()),
+            82..86 => ("lose cache", self.lose_cache()),
+            86..90 => ("compare index", self.compare_index()),
+            90..94 => {
+                let years = self.random.below(101) as i64 - 50;
+                self.time = self.time.saturating_add(years * 31_556_952).clamp(-2_000_000_000, 4_000_000_000);
+                ("clock jump", Ok(()))
+            }
+            _ => ("check", self.promised.hold(&self.repository, true)),
+        };
+        self.log.push(name.to_owned());
+        done
+    }
+}
+
+fn try_sequence(seed: u64) -> Result<(), String> {
+    let mut world = World::new(seed);
+    for _ in 0..STEPS {
+        world.step().map_err(|e| format!("{e}, after {:?}", world.log))?;
+    }
+    let ended = world.promised.hold(&world.repository, true).and_then(|()| world.compare_index());
+    ended.map_err(|e| format!("at the end: {e}, after {:?}", world.log))
+}
+
+#[test]
+fn random_sequences_agree_with_the_model() {
+    let first = seed(50_000);
+    println!("first seed {first}");
+    let sequences = size(300, 50_000);
+    let (next, failures) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= sequences {
+                        return;
+                    }
+                    if let Err(why) = try_sequence(first + number) {
+                        failures.lock().expect("no panic").push(format!("seed {}: {why}", first + number));
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().expect("no panic");
+    count("T9 sequences of 40 steps", sequences, &format!("{} wrong", failures.len()));
+    let shown: Vec<&String> = failures.iter().take(4).collect();
+    assert!(failures.is_empty(), "{} sequences went wrong: {shown:#?}", failures.len());
+}
