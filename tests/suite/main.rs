@@ -17,6 +17,7 @@ mod counters;
 mod crash;
 mod fence;
 mod full;
+mod kills;
 mod loop_disk;
 mod os;
 mod power;

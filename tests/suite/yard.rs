@@ -44,11 +44,32 @@ pub struct Yard {
     pub doubtful: BTreeMap<String, Arc<Tree>>,
     /// Snapshots that were reported to be forgotten.
     pub forgotten: BTreeSet<String>,
+    /// What snapshots held that went to the trash: it may come back under another id.
+    pub trash: BTreeMap<String, Arc<Tree>>,
+    /// What must be there since an undelete was reported.
+    pub undeleted: Option<Arc<Tree>>,
     /// Tags that were reported to be set.
     pub tags: BTreeMap<String, Vec<String>>,
     /// Passwords that were reported to open.
     pub passwords: Vec<String>,
+    /// Another repository, to copy into, and how many snapshots it had when a copy was reported.
+    pub second: PathBuf,
+    pub copied: usize,
     files: u32,
+}
+
+/// Something that is done to the repository.
+#[derive(Clone, Debug)]
+pub enum Deed {
+    Init,
+    Backup,
+    Tag(String, String),
+    AddKey(String),
+    Copy,
+    /// With the trash, or for good.
+    Forget(String, bool),
+    Undelete(String),
+    Prune,
 }
 
 impl Yard {
@@ -66,8 +87,12 @@ impl Yard {
             sure: BTreeMap::new(),
             doubtful: BTreeMap::new(),
             forgotten: BTreeSet::new(),
+            trash: BTreeMap::new(),
+            undeleted: None,
             tags: BTreeMap::new(),
             passwords: vec![PASSWORD.to_owned()],
+            second: repository.with_extension("second"),
+            copied: 0,
             files: 0,
         };
         for len in [0, 10, 3000, 70_000, 600_000] {
@@ -193,18 +218,23 @@ impl Yard {
             assert_eq!(listed.get(id), Some(tags), "tags of {id}");
         }
         self.good(&["check", "--read-data"]);
-        // A backup that was cut short may have committed all the same: then it holds the source as it is now.
-        let mut chosen: Vec<String> = Vec::new();
+        // A backup that was cut short may have committed all the same: then it holds the source as it is now. What was
+        // undeleted has an id of its own.
         for id in listed.keys().filter(|id| !self.sure.contains_key(*id)).cloned().collect::<Vec<_>>() {
-            self.sure.insert(id.clone(), Arc::new(self.tree.clone()));
-            chosen.push(id);
+            let found = self.restored(&id);
+            let known = [&self.tree].into_iter().chain(self.trash.values().map(|tree| &**tree));
+            assert!(
+                known.into_iter().any(|tree| *tree == found),
+                "snapshot {id} is of nothing that was known"
+            );
+            self.sure.insert(id, Arc::new(found));
+        }
+        if let Some(tree) = self.undeleted.take() {
+            assert!(self.sure.values().any(|there| *there == tree), "what was undeleted is not there");
         }
         let all: Vec<String> = self.sure.keys().cloned().collect();
         for _ in 0..more.min(all.len()) {
-            chosen.push(all[random.below(all.len())].clone());
-        }
-        for id in chosen {
-            self.restore(&id);
+            self.restore(&all[random.below(all.len())]);
         }
     }
 
@@ -221,14 +251,114 @@ impl Yard {
         }
     }
 
+    /// The command that does it.
+    pub fn doing(&self, deed: &Deed) -> Command {
+        let shown = |path: &Path| path.to_string_lossy().into_owned();
+        match deed {
+            Deed::Init => self.command(&["init"]),
+            Deed::Backup => self.command(&Self::BACKUP),
+            Deed::Tag(id, tag) => self.command(&["tag", "--set", tag, id]),
+            Deed::AddKey(word) => {
+                let mut command = self.command(&["key", "add"]);
+                command.env("SNAPKEEP_NEW_PASSWORD", word);
+                command
+            }
+            Deed::Copy => {
+                let (from, to) = (shown(&self.repository), shown(&self.second));
+                self.command(&["-r", &to, "copy", "--from-repo", &from])
+            }
+            Deed::Forget(id, true) => self.command(&["forget", id]),
+            Deed::Forget(id, false) => self.command(&["forget", "--no-trash", id]),
+            Deed::Undelete(id) => self.command(&["undelete", id]),
+            Deed::Prune => self.command(&["prune", "--max-unused", "0"]),
+        }
+    }
+
+    /// Something to do next, of these kinds.
+    pub fn choose(&mut self, kinds: &[&str], random: &mut Random) -> Deed {
+        let ids: Vec<&String> = self.sure.keys().collect();
+        let some = |random: &mut Random| ids[random.below(ids.len())].clone();
+        match kinds[random.below(kinds.len())] {
+            "backup" => {}
+            _ if ids.len() < 2 => {}
+            "tag" => return Deed::Tag(some(random), format!("t{}", random.below(1000))),
+            "key" if self.passwords.len() < 8 => return Deed::AddKey(format!("word {}", random.next())),
+            "copy" => return Deed::Copy,
+            "forget" if ids.len() > 5 => return Deed::Forget(some(random), random.below(2) == 0),
+            "prune" => return Deed::Prune,
+            _ => {}
+        }
+        self.change(random);
+        Deed::Backup
+    }
+
+    /// Takes notice of how it ended.
+    pub fn learn(&mut self, deed: &Deed, output: &Output) {
+        let good = output.status.success();
+        match deed {
+            Deed::Backup if good => drop(self.backed_up(output)),
+            Deed::Tag(id, tag) => {
+                self.tags.remove(id);
+                if good {
+                    self.tags.insert(id.clone(), vec![tag.clone()]);
+                }
+            }
+            Deed::AddKey(word) if good => self.passwords.push(word.clone()),
+            Deed::Copy if good => self.copied = self.sure.len(),
+            Deed::Undelete(id) if good => self.undeleted = self.trash.remove(id),
+            Deed::Forget(id, trash) => {
+                self.tags.remove(id);
+                let tree = self.sure.remove(id).expect("a known snapshot");
+                if *trash && good {
+                    self.trash.insert(id.clone(), Arc::clone(&tree));
+                }
+                if good {
+                    self.forgotten.insert(id.clone());
+                } else {
+                    self.doubtful.insert(id.clone(), tree);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What `verify` does, after this was done or cut short.
+    pub fn verify_after(&mut self, deed: &Deed, good: bool, random: &mut Random) {
+        if matches!(deed, Deed::Init) && !good {
+            // Cut short: then it can be made again, unless it had come into being already.
+            let again = self.run(&["init"]);
+            let there = self.run(&["snapshots"]);
+            assert!(there.status.success(), "{} {}", text(&again.stderr), text(&there.stderr));
+        }
+        self.verify(random, 1);
+        if self.copied == 0 && !matches!(deed, Deed::Copy) {
+            return;
+        }
+        let second = self.second.to_string_lossy().into_owned();
+        let told = self.good(&["-r", &second, "snapshots", "--json"]);
+        let there = serde_json::from_str::<Value>(&told).expect("an array");
+        let there = there.as_array().expect("an array").len();
+        assert!(there >= self.copied, "{there} snapshots of {} that were reported copied", self.copied);
+        self.good(&["-r", &second, "check", "--read-data"]);
+    }
+
     pub fn restore(&self, id: &str) {
-        let target = self.home.join(format!("restored-{id}"));
-        let shown = target.to_string_lossy().into_owned();
-        self.good(&["restore", &format!("{id}:/tree"), "--target", &shown]);
-        let found = read_tree(&target);
-        let wanted = &self.sure[id];
+        let (found, wanted) = (self.restored(id), &self.sure[id]);
         assert!(found == **wanted, "snapshot {id}: {}", difference(&found, wanted));
+    }
+
+    /// What a snapshot holds.
+    fn restored(&self, id: &str) -> Tree {
+        let target = self.home.join(format!("restored-{id}"));
+        let output = self.restoring(id, &target).output().expect("runs");
+        assert!(output.status.success(), "restoring {id}: {}", text(&output.stderr));
+        let found = read_tree(&target);
         std::fs::remove_dir_all(target).expect("removed");
+        found
+    }
+
+    pub fn restoring(&self, id: &str, target: &Path) -> Command {
+        self.command(&["restore", &format!("{id}:/tree"), "--target", &target.to_string_lossy()])
     }
 }
 

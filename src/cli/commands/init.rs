@@ -1,6 +1,6 @@
 //! `init`: make a repository.
 
-use crate::backend::local::LocalBackend;
+use crate::backend::local;
 use crate::cli::context::{Context, directory, located_at};
 use crate::cli::failure::{FAILED, Failure, NO_REPOSITORY, Outcome};
 use crate::cli::json::Message;
@@ -9,7 +9,6 @@ use crate::os::process;
 use crate::repository::keys::SlotOwner;
 use crate::repository::{NewRepository, Repository, create};
 use std::ffi::OsString;
-use std::sync::Arc;
 
 /// Make a repository; encrypted unless told otherwise
 #[derive(clap::Args, Debug, Default)]
@@ -63,7 +62,7 @@ pub fn make(context: &Context, args: &Args) -> Result<Repository, Failure> {
         None => None,
     };
     let password = if args.no_encryption { None } else { Some(password::first(context)?) };
-    let backend = LocalBackend::create(&place, args.group_readable)?;
+    let backend = local::create(&place, args.group_readable)?;
     let new = NewRepository {
         password: password.as_ref(),
         owner: owner(String::new()),
@@ -71,7 +70,7 @@ pub fn make(context: &Context, args: &Args) -> Result<Repository, Failure> {
         like: like.as_ref(),
         now: context.now(),
     };
-    let mut repository = create(Arc::new(backend), &new)?;
+    let mut repository = create(backend, &new)?;
     repository.set_cache(context.cache().as_deref());
     Ok(repository)
 }
