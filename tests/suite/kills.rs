@@ -4,7 +4,7 @@
 use crate::cli::text;
 use crate::counters::{note, size};
 use crate::shelf::Random;
-use crate::yard::{Deed, Yard, has_command, read_tree, seed};
+use crate::yard::{Deed, Yard, has_command, place, read_tree, seed};
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -12,12 +12,6 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 const KILLED: i32 = 9;
-
-fn place(name: &str) -> tempfile::TempDir {
-    let memory = Path::new("/dev/shm");
-    let above = if memory.is_dir() { memory } else { Path::new(env!("CARGO_TARGET_TMPDIR")) };
-    tempfile::Builder::new().prefix(&format!("snapkeep-{name}-")).tempdir_in(above).expect("a directory")
-}
 
 /// A yard with two snapshots, and a second repository for copies.
 fn yard_in(dir: &Path, random: &mut Random) -> Yard {

@@ -15,6 +15,7 @@ mod format_limits;
 mod copy;
 mod counters;
 mod crash;
+mod crowd;
 mod fence;
 mod full;
 mod kills;

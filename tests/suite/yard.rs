@@ -22,6 +22,13 @@ pub fn seed(name: &str, usual: u64) -> Random {
     Random(seed)
 }
 
+/// A directory for a repository: in memory where there is room for that.
+pub fn place(name: &str) -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let above = if memory.is_dir() { memory } else { Path::new(env!("CARGO_TARGET_TMPDIR")) };
+    tempfile::Builder::new().prefix(&format!("snapkeep-{name}-")).tempdir_in(above).expect("a directory")
+}
+
 /// Whether this build has the command.
 pub fn has_command(name: &str) -> bool {
     let mut command = Command::new(env!("CARGO_BIN_EXE_snapkeep"));
@@ -55,6 +62,8 @@ pub struct Yard {
     /// Another repository, to copy into, and how many snapshots it had when a copy was reported.
     pub second: PathBuf,
     pub copied: usize,
+    /// Who backs up here: several yards may share a repository.
+    pub host: String,
     files: u32,
 }
 
@@ -93,6 +102,7 @@ impl Yard {
             passwords: vec![PASSWORD.to_owned()],
             second: repository.with_extension("second"),
             copied: 0,
+            host: "yard".to_owned(),
             files: 0,
         };
         for len in [0, 10, 3000, 70_000, 600_000] {
@@ -166,7 +176,9 @@ impl Yard {
         text(&output.stdout)
     }
 
-    pub const BACKUP: [&'static str; 5] = ["backup", "src", "--as-path", "/tree", "--json"];
+    pub fn backing_up(&self) -> Command {
+        self.command(&["backup", "src", "--as-path", "/tree", "--json", "--host", &self.host])
+    }
 
     /// Takes notice of a backup that ended well.
     pub fn backed_up(&mut self, output: &Output) -> String {
@@ -180,12 +192,12 @@ impl Yard {
 
     /// A backup that must succeed.
     pub fn back_up(&mut self) -> String {
-        let output = self.run(&Self::BACKUP);
+        let output = self.backing_up().output().expect("runs");
         assert!(output.status.success(), "backup: {}", text(&output.stderr));
         self.backed_up(&output)
     }
 
-    /// Ids and tags of all snapshots.
+    /// Ids and tags of all snapshots of ours.
     pub fn listed(&self) -> BTreeMap<String, Vec<String>> {
         let told = self.good(&["snapshots", "--json"]);
         let all: Value = serde_json::from_str(&told).expect("an array");
@@ -194,7 +206,8 @@ impl Yard {
             let tags = tags.map(|tag| tag.as_str().expect("a tag").to_owned()).collect();
             (snapshot["id"].as_str().expect("an id").to_owned(), tags)
         };
-        all.as_array().expect("an array").iter().map(one).collect()
+        let ours = |snapshot: &&Value| snapshot["hostname"] == self.host.as_str();
+        all.as_array().expect("an array").iter().filter(ours).map(one).collect()
     }
 
     /// Everything that must hold after whatever has happened. Restores the newest snapshot and `more` others.
@@ -256,7 +269,7 @@ impl Yard {
         let shown = |path: &Path| path.to_string_lossy().into_owned();
         match deed {
             Deed::Init => self.command(&["init"]),
-            Deed::Backup => self.command(&Self::BACKUP),
+            Deed::Backup => self.backing_up(),
             Deed::Tag(id, tag) => self.command(&["tag", "--set", tag, id]),
             Deed::AddKey(word) => {
                 let mut command = self.command(&["key", "add"]);
