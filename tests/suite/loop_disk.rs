@@ -14,7 +14,7 @@ fn run(program: &str, arguments: &[&str]) -> std::io::Result<Output> {
     Command::new(program).args(arguments).stdin(Stdio::null()).output()
 }
 
-fn must(program: &str, arguments: &[&str]) -> Result<(), String> {
+pub fn must(program: &str, arguments: &[&str]) -> Result<(), String> {
     match run(program, arguments) {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim())),

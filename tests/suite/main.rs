@@ -29,6 +29,7 @@ mod shelf;
 mod simulation;
 mod restore;
 mod restore_target;
+mod small_disk;
 mod source;
 mod source_filter;
 mod yard;

@@ -235,7 +235,8 @@ impl Yard {
         // undeleted has an id of its own.
         for id in listed.keys().filter(|id| !self.sure.contains_key(*id)).cloned().collect::<Vec<_>>() {
             let found = self.restored(&id);
-            let known = [&self.tree].into_iter().chain(self.trash.values().map(|tree| &**tree));
+            let old = self.trash.values().chain(&self.undeleted).map(|tree| &**tree);
+            let known = [&self.tree].into_iter().chain(old);
             assert!(
                 known.into_iter().any(|tree| *tree == found),
                 "snapshot {id} is of nothing that was known"
