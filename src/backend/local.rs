@@ -1,5 +1,6 @@
 //! A directory: write-once files made durable before they are named, and a rename as the fence.
 
+use super::disk::killing::KillingDisk;
 use super::disk::real::RealDisk;
 use super::disk::{Disk, DiskFile, Kind};
 use super::{Backend, FileStat, Pending, SessionFile};
@@ -39,6 +40,27 @@ impl LocalBackend {
     /// A directory that should hold a repository.
     pub fn open(root: &Path) -> Result<Self> {
         LocalBackend::open_on(RealDisk, root)
+    }
+}
+
+/// Makes the folders of a new repository in `root`, for a program that may have to die (`disk::killing`).
+pub fn create(root: &Path, group_readable: bool) -> Result<Arc<dyn Backend>> {
+    Ok(match KillingDisk::asked_for(root) {
+        None => Arc::new(LocalBackend::create(root, group_readable)?),
+        Some(disk) => Arc::new(LocalBackend::create_on(disk, root, group_readable)?),
+    })
+}
+
+/// The repository in `root`, for a program that may have to die.
+pub fn open(root: &Path, group_readable: bool) -> Result<Arc<dyn Backend>> {
+    fn with<D: Disk>(backend: Result<LocalBackend<D>>, group_readable: bool) -> Result<Arc<dyn Backend>> {
+        let mut backend = backend?;
+        backend.set_group_readable(group_readable);
+        Ok(Arc::new(backend))
+    }
+    match KillingDisk::asked_for(root) {
+        None => with(LocalBackend::open(root), group_readable),
+        Some(disk) => with(LocalBackend::open_on(disk, root), group_readable),
     }
 }
 

@@ -129,7 +129,8 @@ pub fn run(
         Arc::clone(repository)
     };
     let session = SessionInfo {
-        host: options.host.clone(),
+        // This machine's, whatever the snapshot is to say: others on it judge by it whether we still live.
+        host: crate::os::process::host_name(),
         pid: std::process::id(),
         boot_id: crate::os::process::boot_id().unwrap_or_default(),
         started: start.rfc3339(),

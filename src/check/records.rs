@@ -69,26 +69,38 @@ pub fn keys(repository: &Repository, findings: &Findings<'_>) -> Result<()> {
         let detail = "the key slots are missing: once this program ends, no password opens the repository";
         findings.add(DamageKind::Keys, Folder::Keys.dir(), detail);
     }
+    let (mut ours, mut foreign) = (0, Vec::new());
     for name in &names {
         let looked = backend.read(name, limit::RECORD_BYTES_MAX).and_then(|bytes| {
             let record = decode_plain_record(&bytes, name)?;
-            if record.repository != *repository.id() {
-                return Err(Error::corrupt("it belongs to another repository"));
-            }
             if hash::plain(record.hashed) != record.hash || record.mac != [0; 32] {
                 return Err(Error::corrupt("its checksum does not fit"));
             }
-            KeySlots::decode(record.body)?.slots.iter().try_for_each(slot)
+            KeySlots::decode(record.body)?.slots.iter().try_for_each(slot)?;
+            Ok(record.repository == *repository.id())
         });
-        if let Err(e) = vanished(looked) {
-            findings.sort_out(DamageKind::Keys, &name.path(), &e)?;
+        match vanished(looked) {
+            Ok(Some(true)) => ours += 1,
+            Ok(Some(false)) => foreign.push(name.path()),
+            Ok(None) => {}
+            Err(e) => drop(findings.sort_out(DamageKind::Keys, &name.path(), &e)?),
         }
     }
-    if names.len() > 1 {
+    let side_by_side = names.len() - foreign.len();
+    for path in foreign {
+        if ours == 0 {
+            findings.add(DamageKind::Keys, path, "it belongs to another repository");
+        } else {
+            // Made before the config and with it the repository's id were: the creation that came through has its own.
+            let text =
+                format!("{path} is left by an `init` that was interrupted before it was done; harmless");
+            findings.inform("keys-of-init", text);
+        }
+    }
+    if side_by_side > 1 {
         let text = format!(
-            "{} key records stand side by side: a change of keys is under way or was \
-                            interrupted; the highest one holds",
-            names.len()
+            "{side_by_side} key records stand side by side: a change of keys is under way or was interrupted; the \
+             highest one holds"
         );
         findings.inform("keys-changing", text);
     }

@@ -5,7 +5,7 @@ use super::layers::{Parsed, base_directory};
 use super::options::Global;
 use super::output::Output;
 use super::password;
-use crate::backend::local::LocalBackend;
+use crate::backend::local;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::{Located, Repository, locate};
@@ -98,13 +98,11 @@ pub fn located_at(root: &Path) -> std::result::Result<Located, Failure> {
         ErrorKind::NotFound => Failure::new(NO_REPOSITORY, format!("no repository: {}", e.message())),
         _ => Failure::from(e),
     };
-    let located = locate(Arc::new(LocalBackend::open(root).map_err(not_there)?)).map_err(not_there)?;
+    let located = local::open(root, false).and_then(locate).map_err(not_there)?;
     if !located.config().group_readable {
         return Ok(located);
     }
-    let mut backend = LocalBackend::open(root).map_err(not_there)?;
-    backend.set_group_readable(true);
-    locate(Arc::new(backend)).map_err(not_there)
+    local::open(root, true).and_then(locate).map_err(not_there)
 }
 
 /// The directory meant by a repository's URL; other places are refused by name.

@@ -22,6 +22,11 @@ pub fn count(what: &str, how_many: u64, outcome: &str) {
     }
 }
 
+/// `count`, where what came of it is how many of them lost something.
+pub fn note(what: &str, how_many: u64, lost: u64) {
+    count(what, how_many, &format!("{lost} lost"));
+}
+
 /// The seed of a random run: from `SNAPKEEP_SEED`, or always the same.
 pub fn seed(otherwise: u64) -> u64 {
     let seed = std::env::var("SNAPKEEP_SEED").map(|s| s.parse().expect("SNAPKEEP_SEED is a number"));

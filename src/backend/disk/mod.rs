@@ -3,6 +3,7 @@
 //! What is done in which order, and what is made durable when, stands in the backend alone. So a disk that only
 //! simulates can lose, refuse or delay each of these calls and try the very code that real disks meet.
 
+pub mod killing;
 pub mod real;
 pub mod simulated;
 

@@ -1,6 +1,6 @@
 //! `init`: make a repository.
 
-use crate::backend::local::LocalBackend;
+use crate::backend::local;
 use crate::cli::context::{Context, directory, located_at};
 use crate::cli::failure::{FAILED, Failure, NO_REPOSITORY, Outcome};
 use crate::cli::json::Message;
@@ -11,7 +11,6 @@ use crate::repository::keys::SlotOwner;
 use crate::repository::parity::PERCENT_DEFAULT;
 use crate::repository::{NewRepository, Repository, create_with_parity, reserve};
 use std::ffi::OsString;
-use std::sync::Arc;
 
 /// Make a repository; encrypted unless told otherwise
 #[derive(clap::Args, Debug)]
@@ -74,7 +73,7 @@ pub fn make(context: &Context, args: &Args) -> Result<Repository, Failure> {
         None => None,
     };
     let password = if args.no_encryption { None } else { Some(password::first(context)?) };
-    let backend = LocalBackend::create(&place, args.group_readable)?;
+    let backend = local::create(&place, args.group_readable)?;
     let new = NewRepository {
         password: password.as_ref(),
         owner: owner(String::new()),
@@ -82,7 +81,7 @@ pub fn make(context: &Context, args: &Args) -> Result<Repository, Failure> {
         like: like.as_ref(),
         now: context.now(),
     };
-    let mut repository = create_with_parity(Arc::new(backend), &new, args.parity)?;
+    let mut repository = create_with_parity(backend, &new, args.parity)?;
     repository.set_cache(context.cache().as_deref());
     reserve::fill(repository.backend().as_ref(), repository.id());
     Ok(repository)
