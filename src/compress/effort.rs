@@ -6,7 +6,7 @@
 
 use super::{Kind, failed};
 use crate::error::Result;
-use zstd::zstd_safe::{CCtx, CParameter, Strategy};
+use zstd::zstd_safe::{CCtx, CParameter, Strategy, compress_bound};
 
 /// Chunks of at most this many bytes on average make a body one of small chunks.
 const SMALL_CHUNK: usize = 8 << 10;
@@ -22,6 +22,7 @@ const TOLERANCE: usize = 6;
 /// The cheaper ways, cheapest first, and what is chosen for each kind.
 pub struct Effort {
     contexts: [CCtx<'static>; 2],
+    scratch: Vec<u8>,
     choices: [Choice; Kind::COUNT],
 }
 
@@ -41,12 +42,12 @@ impl Effort {
         let close = context(&[
             CParameter::CompressionLevel(1),
             CParameter::Strategy(Strategy::ZSTD_fast),
-            CParameter::HashLog(16),
+            CParameter::HashLog(15),
             CParameter::MinMatch(5),
         ])?;
         let contexts = [quick, close];
         let first = Choice { way: contexts.len(), left: 0, pause: FIRST_PAUSE };
-        Ok(Effort { contexts, choices: [first; Kind::COUNT] })
+        Ok(Effort { contexts, scratch: Vec::new(), choices: [first; Kind::COUNT] })
     }
 
     /// The context for `plain`, of so many chunks: one of ours or `full`, the level's own.
@@ -56,7 +57,6 @@ impl Effort {
         plain: &[u8],
         kind: Kind,
         chunks: usize,
-        scratch: &mut Vec<u8>,
     ) -> Result<&'c mut CCtx<'static>> {
         if plain.len() > chunks.saturating_mul(SMALL_CHUNK) || plain.len() < SAMPLE_MIN {
             return Ok(full);
@@ -65,7 +65,7 @@ impl Effort {
         if choice.left == 0 {
             let start = plain.len().saturating_sub(SAMPLE) / 2;
             let sample = &plain[start..plain.len().min(start + SAMPLE)];
-            choice.way = cheapest(&mut self.contexts, full, sample, scratch)?;
+            choice.way = cheapest(&mut self.contexts, full, sample, &mut self.scratch)?;
             choice.left = choice.pause;
             choice.pause = (choice.pause * 2).min(PAUSE);
         }
@@ -92,6 +92,7 @@ fn cheapest(
     let mut sizes = Vec::with_capacity(ours.len() + 1);
     for context in ours.iter_mut().chain([full]) {
         scratch.clear();
+        scratch.reserve(compress_bound(sample.len()));
         sizes.push(context.compress2(scratch, sample).map_err(failed)?);
     }
     let smallest = sizes.iter().copied().min().unwrap_or_default();

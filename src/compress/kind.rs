@@ -16,12 +16,12 @@ impl Kind {
 
     /// Looks at two short stretches, away from headers. Wrong guesses cost bytes, nothing else.
     pub fn of(bytes: &[u8]) -> Kind {
-        const LOOK: usize = 128;
+        const LOOK: usize = 64;
         let (mut figures, mut binary, mut seen) = (0, 0, 0);
         let mut look = |part: &[u8]| {
             seen += part.len();
             figures += part.iter().filter(|b| b.is_ascii_digit()).count();
-            binary += part.iter().filter(|&&b| b >= 0x80 || b < 9).count();
+            binary += part.iter().filter(|b| !(9..0x80).contains(*b)).count();
         };
         if bytes.len() <= 2 * LOOK {
             look(bytes);

@@ -7,6 +7,7 @@ pub use kind::Kind;
 
 use crate::error::{Error, Result};
 use effort::Effort;
+use std::io::Cursor;
 use zstd::zstd_safe::{self, CCtx, CParameter, DCtx, DParameter, compress_bound, get_error_name};
 
 /// How hard to try.
@@ -61,7 +62,6 @@ pub struct Compressor {
     probe: CCtx<'static>,
     level: Level,
     effort: Option<Effort>,
-    scratch: Vec<u8>,
 }
 
 impl Compressor {
@@ -74,7 +74,7 @@ impl Compressor {
         let mut probe = CCtx::create();
         probe.set_parameter(CParameter::CompressionLevel(-1)).map_err(failed)?;
         let effort = if level.adaptive { Some(Effort::new()?) } else { None };
-        Ok(Compressor { context, probe, level, effort, scratch: Vec::new() })
+        Ok(Compressor { context, probe, level, effort })
     }
 
     /// One zstd frame, appended to `out`; `false` (and nothing appended) when it saves less than 3 %. `plain` is made
@@ -83,18 +83,18 @@ impl Compressor {
         if self.level.zstd.is_none() || plain.len() < 16 || self.looks_random(plain)? {
             return Ok(false);
         }
-        // Into memory used before: a fresh buffer would have to be zeroed, page by page, for nothing.
-        self.scratch.clear();
-        self.scratch.reserve_exact(compress_bound(plain.len()));
         let context = match &mut self.effort {
-            Some(effort) => effort.choose(&mut self.context, plain, kind, chunks, &mut self.scratch)?,
+            Some(effort) => effort.choose(&mut self.context, plain, kind, chunks)?,
             None => &mut self.context,
         };
-        self.scratch.clear();
-        let n = context.compress2(&mut self.scratch, plain).map_err(failed)?;
+        let start = out.len();
+        out.reserve(compress_bound(plain.len()));
+        let mut end = Cursor::new(&mut *out);
+        end.set_position(start as u64);
+        let n = context.compress2(&mut end, plain).map_err(failed)?;
         let saves = n + plain.len() / 32 < plain.len();
-        if saves {
-            out.extend_from_slice(&self.scratch);
+        if !saves {
+            out.truncate(start);
         }
         Ok(saves)
     }

@@ -1,7 +1,7 @@
 //! From plain chunks to sealed frames: solid bodies, changed chunks against their history, all decoded again and
 //! compared before they leave memory.
 
-use super::reader::assemble_frame;
+use super::reader::frame_head;
 use crate::compress::{Compressor, Decompressor, Kind, Level, compress_with_prefix, decompress_with_prefix};
 use crate::crypto::{ChunkSort, Keyring};
 use crate::error::{Error, Result};
@@ -199,9 +199,9 @@ impl FrameBuilder {
 
     fn close(&mut self) -> Result<SealedFrame> {
         let table = FrameTable { bodies: std::mem::take(&mut self.bodies) };
-        let plain = assemble_frame(&table, &self.stored);
         let salt = super::random::bytes::<16>()?;
-        let bytes = self.keyring.seal(self.sort.frame_kind(), &plain, &salt)?;
+        let head = frame_head(&table);
+        let bytes = self.keyring.seal_parts(self.sort.frame_kind(), &[&head, &self.stored], &salt)?;
         self.stored.clear();
         self.raw = 0;
         self.delta = 0;
