@@ -6,7 +6,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use data::Random;
 use snapkeep::chunker::{CONTENT, Chunker, Gear};
 use snapkeep::clock::Timestamp;
-use snapkeep::compress::{Compressor, Decompressor, Level, compress_with_prefix, decompress_with_prefix};
+use snapkeep::compress::{
+    self, Compressor, Decompressor, Level, compress_with_prefix, decompress_with_prefix,
+};
 use snapkeep::crypto::hash::FileHash;
 use snapkeep::crypto::{ChunkSort, Keyring};
 use snapkeep::format::config::Encryption;
@@ -49,7 +51,7 @@ fn bytes(c: &mut Criterion) {
     group.bench_function("compress 3", |b| {
         b.iter(|| {
             out.clear();
-            compressor.compress(black_box(&text), &mut out).expect("zstd")
+            compressor.compress(black_box(&text), compress::Kind::Text, 1, &mut out).expect("zstd")
         });
     });
     let stored = out.clone();
@@ -59,7 +61,7 @@ fn bytes(c: &mut Criterion) {
     group.bench_function("give up on noise", |b| {
         b.iter(|| {
             out.clear();
-            compressor.compress(black_box(&noise), &mut out).expect("zstd")
+            compressor.compress(black_box(&noise), compress::Kind::Binary, 1, &mut out).expect("zstd")
         });
     });
     group.bench_function("seal", |b| b.iter(|| ring.seal(FrameKind::Data, &noise, &[3; 16]).expect("seals")));

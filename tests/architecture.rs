@@ -22,7 +22,7 @@ const NEIGHBOURS: &[(&str, &str, &str)] = &[
 /// Each foreign crate has one home, or few.
 const HOMES: &[(&str, &[&str])] = &[
     ("fastcdc", &["chunker"]),
-    ("zstd", &["compress.rs"]),
+    ("zstd", &["compress"]),
     ("blake3", &["crypto/hash.rs"]),
     ("ring", &["crypto/aead.rs"]),
     ("argon2", &["crypto/password.rs"]),

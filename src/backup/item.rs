@@ -39,6 +39,8 @@ pub struct FileReader<'a> {
     pub keyring: &'a Keyring,
     pub chunker: &'a Chunker,
     pub progress: &'a Progress,
+    /// A read that gives less than was asked for has met the end.
+    pub short_read_is_end: bool,
     pub buffer: Vec<u8>,
 }
 
@@ -112,7 +114,14 @@ impl FileReader<'_> {
                     ended = true;
                     break;
                 }
-                Ok(n) => have += n,
+                Ok(n) => {
+                    let short = n < want - have;
+                    have += n;
+                    if short && self.short_read_is_end {
+                        ended = true;
+                        break;
+                    }
+                }
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(e) => {
                     self.buffer.truncate(have);

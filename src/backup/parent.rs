@@ -29,19 +29,24 @@ impl<'w> Parent<'w> {
         Parent { reader, groups, next_group: 0, entries: Vec::new().into_iter(), head: None }
     }
 
-    /// The parent's entry at `path`; paths must be asked for in ascending order.
-    fn take(&mut self, path: &[u8]) -> Option<(Entry, Option<Stat>)> {
+    /// Whether the parent has an entry at `path`; paths must be asked for in ascending order.
+    pub fn has(&mut self, path: &[u8]) -> bool {
         loop {
             if self.head.is_none() {
                 self.head = self.next();
             }
-            let order = path_order(&self.head.as_ref()?.0.path, path);
-            match order {
+            let Some((head, _)) = &self.head else { return false };
+            match path_order(&head.path, path) {
                 Ordering::Less => self.head = None,
-                Ordering::Equal => return self.head.take(),
-                Ordering::Greater => return None,
+                Ordering::Equal => return true,
+                Ordering::Greater => return false,
             }
         }
+    }
+
+    /// The parent's entry at `path`, once; in ascending order.
+    fn take(&mut self, path: &[u8]) -> Option<(Entry, Option<Stat>)> {
+        if self.has(path) { self.head.take() } else { None }
     }
 
     fn next(&mut self) -> Option<(Entry, Option<Stat>)> {

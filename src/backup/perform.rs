@@ -2,15 +2,19 @@
 
 use super::item::{FileReader, OldChunks, ReadContent, Trouble};
 use super::pipeline::{Run, Shared, store_run};
-use crate::error::{Error, ErrorKind, Result};
-use crate::format::entry::{Entry, Extent, Flags, Kind, Stat, check_entry};
+use crate::error::{Error, Result};
+use crate::format::entry::{Entry, Extent, Flags, Stat, check_entry};
 use crate::id::ChunkId;
-use crate::os::{dir, xattr};
+use crate::os::dir::{self, Status};
+use crate::os::xattr;
+use crate::progress::Progress;
 use crate::repository::writer::{DeltaPolicy, Lane};
 use crate::source::Found;
+use crate::source::listed::{Listed, Looker};
 use crossbeam_channel::TrySendError;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
 
 /// Chunks of a large file are handed to other workers in runs of about this many bytes.
 const RUN_BYTES: usize = 1 << 20;
@@ -40,16 +44,49 @@ pub enum Task {
     Reuse { old: Box<Entry>, found: Box<Found> },
     /// Must be read; `sampled` says that it looked unchanged.
     Read { found: Box<Found>, old: Option<Box<Entry>>, sampled: bool },
+    /// A file that the parent does not have, not yet looked at.
+    New(Listed),
+}
+
+/// What a worker keeps from one task to the next.
+pub struct Hands<'w> {
+    pub lane: Lane<'w>,
+    pub looker: Looker,
+    pub buffer: Vec<u8>,
+    /// The device of the last file, and whether short reads end a file there.
+    device: Option<(u64, bool)>,
+    /// Files done and not yet counted for others to see.
+    files: u64,
+}
+
+impl<'w> Hands<'w> {
+    pub fn new(lane: Lane<'w>, looker: Looker) -> Self {
+        Hands { lane, looker, buffer: Vec::new(), device: None, files: 0 }
+    }
+
+    /// Lets others see what was done since the last time; seldom, because they all count in one place.
+    pub fn show(&mut self, progress: &Progress, last: Option<&Row>) {
+        if let Some(row) = last {
+            progress.set_current(&row.entry.path);
+        }
+        progress.files_done.fetch_add(std::mem::take(&mut self.files), Ordering::Relaxed);
+    }
+
+    fn short_read_is_end(&mut self, file: &File, status: &Status) -> bool {
+        match self.device {
+            Some((dev, ends)) if dev == status.dev => ends,
+            _ => {
+                let ends = dir::short_read_is_end(file);
+                self.device = Some((status.dev, ends));
+                ends
+            }
+        }
+    }
 }
 
 /// One task to one row; nothing when the entry cannot be read, which is reported.
-pub fn perform(
-    shared: &Shared<'_>,
-    lane: &mut Lane<'_>,
-    buffer: &mut Vec<u8>,
-    task: Task,
-) -> Result<Option<Row>> {
-    let (found, old, sampled) = match task {
+pub fn perform(shared: &Shared<'_>, hands: &mut Hands<'_>, task: Task) -> Result<Option<Row>> {
+    let (mut found, old, sampled) = match task {
         Task::Reuse { old, found } => {
             if all_present(shared, &old)? {
                 if old.is_file() {
@@ -61,31 +98,62 @@ pub fn perform(
             (found, Some(old), false)
         }
         Task::Read { found, old, sampled } => (found, old, sampled),
+        Task::New(listed) => return perform_new(shared, hands, listed),
     };
-    let is_file = found.entry.is_file();
-    let (entry, stat) = match is_file {
-        true => {
-            shared.progress.set_current(&found.entry.path);
-            match read_file(shared, lane, buffer, &found, old.as_deref()) {
-                Ok(read) => read,
-                Err(Trouble::Source(e)) => {
-                    shared.problem(&found.entry.path, e.message());
-                    return Ok(None);
-                }
-                Err(Trouble::Repository(e)) => return Err(e),
-            }
+    if found.entry.is_file() {
+        let opened = found.opener.open_and_look();
+        let read = opened
+            .map_err(Trouble::Source)
+            .and_then(|opened| read_file(shared, hands, &mut found, opened, old.as_deref()));
+        if !told(shared, &found.entry.path, read)? {
+            return Ok(None);
         }
-        false => match read_other(*found) {
-            Ok(read) => read,
-            Err((path, e)) => {
-                shared.problem(&path, e.message());
-                return Ok(None);
-            }
-        },
+    } else if let Err(e) = read_other(&mut found) {
+        shared.problem(&found.entry.path, e.message());
+        return Ok(None);
+    }
+    finished(shared, *found, old.as_deref(), sampled)
+}
+
+/// A file that nobody has looked at: what was opened says what it is.
+fn perform_new(shared: &Shared<'_>, hands: &mut Hands<'_>, listed: Listed) -> Result<Option<Row>> {
+    let opened = match listed.open() {
+        Ok(Some(opened)) => opened,
+        Ok(None) => {
+            shared.vanished.fetch_add(1, Ordering::Relaxed);
+            return Ok(None);
+        }
+        Err(e) => {
+            shared.problem(listed.path(), e.message());
+            return Ok(None);
+        }
     };
-    let change = match &old {
+    let mut found = listed.found(&opened.1, &mut hands.looker)?;
+    let read = read_file(shared, hands, &mut found, opened, None);
+    if !told(shared, &found.entry.path, read)? {
+        return Ok(None);
+    }
+    finished(shared, found, None, false)
+}
+
+/// Whether it was read; reports what concerns only this file.
+fn told(shared: &Shared<'_>, path: &[u8], read: std::result::Result<(), Trouble>) -> Result<bool> {
+    match read {
+        Ok(()) => Ok(true),
+        Err(Trouble::Source(e)) => {
+            shared.problem(path, e.message());
+            Ok(false)
+        }
+        Err(Trouble::Repository(e)) => Err(e),
+    }
+}
+
+/// What was read to a row, if readers will accept it.
+fn finished(shared: &Shared<'_>, found: Found, old: Option<&Entry>, sampled: bool) -> Result<Option<Row>> {
+    let Found { entry, stat, .. } = found;
+    let change = match old {
         None => Change::New,
-        Some(old) if **old == entry => Change::Same,
+        Some(old) if *old == entry => Change::Same,
         Some(_) => Change::Changed,
     };
     if let Err(why) = check_entry(&entry) {
@@ -149,59 +217,52 @@ fn all_present(shared: &Shared<'_>, old: &Entry) -> Result<bool> {
     Ok(true)
 }
 
-type Failed = (Vec<u8>, Error);
-
 /// Directories, links, special files: only their attributes are still missing.
-fn read_other(found: Found) -> std::result::Result<(Entry, Stat), Failed> {
-    let Found { mut entry, stat, opener, .. } = found;
-    match opener.xattrs() {
-        Ok(xattrs) => entry.meta.xattrs = xattrs,
+fn read_other(found: &mut Found) -> Result<()> {
+    match found.opener.xattrs() {
+        Ok(xattrs) => found.entry.meta.xattrs = xattrs,
         // Attributes of links and sockets cannot always be asked for; there are hardly ever any.
-        Err(_) if !matches!(entry.kind, Kind::Directory) => {}
-        Err(e) if e.kind() == ErrorKind::NotFound => return Err((entry.path, e)),
-        Err(e) => return Err((entry.path, e)),
+        Err(_) if !found.entry.is_dir() => {}
+        Err(e) => return Err(e),
     }
-    Ok((entry, stat))
+    Ok(())
 }
 
 fn source_io(what: &str) -> impl FnOnce(std::io::Error) -> Trouble + '_ {
     move |e| Trouble::Source(Error::io(what, &e))
 }
 
+/// Reads the opened file and completes what was found; again from the start if it changes meanwhile.
 fn read_file(
     shared: &Shared<'_>,
-    lane: &mut Lane<'_>,
-    buffer: &mut Vec<u8>,
-    found: &Found,
+    hands: &mut Hands<'_>,
+    found: &mut Found,
+    opened: (File, Status),
     old: Option<&Entry>,
-) -> std::result::Result<(Entry, Stat), Trouble> {
+) -> std::result::Result<(), Trouble> {
     let old_chunks = old.filter(|o| o.is_file()).map(|o| OldChunks::of(&shared.writer.reader, o));
     let old_chunks = old_chunks.unwrap_or_default();
-    let (mut entry, mut stat) = (found.entry.clone(), found.stat);
+    let (mut file, mut now) = opened;
+    if now.size >= SHARED_FILE_BYTES {
+        shared.progress.set_current(&found.entry.path);
+    }
     for attempt in 1..=TRIES {
-        let mut file = found.opener.open_file().map_err(Trouble::Source)?;
-        let before = match attempt {
-            // The walk looked a moment ago; a change since then shows at the end like any other.
-            1 => None,
-            _ => Some(dir::status_of(&file).map_err(source_io("cannot look at it"))?),
-        };
-        let size = before.as_ref().map_or(found.size, |s| s.size);
-        let blocks = before.as_ref().map_or(found.blocks, |s| s.blocks);
-        let sparse = size > 0 && blocks.saturating_mul(512) < size && size > (128 << 10);
-        let read = read_once(shared, lane, buffer, &mut file, (size, sparse), &old_chunks)?;
+        if attempt > 1 {
+            (file, now) = found.opener.open_and_look().map_err(Trouble::Source)?;
+            hands.looker.again(found, &now);
+        }
+        let read = read_once(shared, hands, &mut file, &now, &old_chunks)?;
         let after = dir::status_of(&file).map_err(source_io("cannot look at it again"))?;
-        let (size, mtime, ctime) = match &before {
-            None => (found.size, found.entry.meta.mtime, found.stat.ctime),
-            Some(s) => (s.size, s.mtime, s.ctime),
-        };
-        let steady =
-            (after.size, after.mtime, after.ctime) == (size, mtime, ctime) && after.inode == found.stat.inode;
+        // Against the walk's look at first, which was a moment ago: a change since then is one like any other.
+        let before = (found.size, found.entry.meta.mtime, found.stat.ctime, found.stat.inode);
+        let steady = (after.size, after.mtime, after.ctime, after.inode) == before;
         // Files of /proc and /sys state a size that is not theirs: what was read is what there is, but it is read
         // again every time.
         let honest = read.content.size == after.size;
         if !steady && attempt < TRIES {
             continue;
         }
+        let (entry, stat) = (&mut found.entry, &mut found.stat);
         entry.meta.mtime = after.mtime;
         entry.meta.mode = after.mode & 0o7777;
         entry.meta.xattrs = xattr::read(&xattr::Place::Open(file.as_fd()))
@@ -218,24 +279,27 @@ fn read_file(
         entry.content = read.content;
         break;
     }
-    shared.progress.files_done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    Ok((entry, stat))
+    hands.files += 1;
+    Ok(())
 }
 
 fn read_once(
     shared: &Shared<'_>,
-    lane: &mut Lane<'_>,
-    buffer: &mut Vec<u8>,
+    hands: &mut Hands<'_>,
     file: &mut File,
-    (size, sparse): (u64, bool),
+    status: &Status,
     old: &OldChunks,
 ) -> std::result::Result<ReadContent, Trouble> {
+    let size = status.size;
+    let sparse = size > (128 << 10) && status.blocks.saturating_mul(512) < size;
     let mut reader = FileReader {
         keyring: shared.writer.reader.keyring(),
         chunker: &shared.chunker,
         progress: shared.progress,
-        buffer: std::mem::take(buffer),
+        short_read_is_end: hands.short_read_is_end(file, status),
+        buffer: std::mem::take(&mut hands.buffer),
     };
+    let lane = &mut hands.lane;
     let result = if size < SHARED_FILE_BYTES {
         reader.read(file, size, sparse, old, &mut |id, plain, parents| {
             if lane.claim(&id)? { lane.store(id, plain, parents, DeltaPolicy::CONTENT) } else { Ok(()) }
@@ -243,9 +307,9 @@ fn read_once(
     } else {
         read_shared(shared, lane, &mut reader, file, (size, sparse), old)
     };
-    *buffer = reader.buffer;
-    if buffer.capacity() > 4 << 20 {
-        *buffer = Vec::new();
+    hands.buffer = reader.buffer;
+    if hands.buffer.capacity() > 4 << 20 {
+        hands.buffer = Vec::new();
     }
     result
 }

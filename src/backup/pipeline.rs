@@ -4,7 +4,7 @@
 //! source. A large file is read and cut by one worker; the chunks it finds are drained by all.
 
 use super::parent::{Match, Parent};
-use super::perform::{Row, Task, perform};
+use super::perform::{Hands, Row, Task, perform};
 use super::sink::{Done, Sink, Stored};
 use super::{Input, Options, stream};
 use crate::chunker::Chunker;
@@ -15,9 +15,10 @@ use crate::id::ChunkId;
 use crate::manifest::walk::{Groups, is_below};
 use crate::progress::{Problem, Progress, Report};
 use crate::repository::writer::{DeltaPolicy, Lane, Writer};
+use crate::source::listed::{Listed, Looker, Visitor};
 use crate::source::{FileSource, LeftOut, Step};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Batches between walker and sink.
@@ -26,6 +27,9 @@ const BATCHES: usize = 48;
 const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_READS: usize = 256;
 const BATCH_ROWS: usize = 1024;
+/// What a file that nobody has looked at counts for: many are small, some are not.
+const UNKNOWN_BYTES: u64 = 16 << 10;
+
 struct Batch {
     number: u64,
     tasks: Vec<Task>,
@@ -45,6 +49,8 @@ pub struct Shared<'a> {
     /// Workers that may still produce runs.
     busy: AtomicUsize,
     problems: AtomicUsize,
+    /// Files that were listed and gone when they were to be opened.
+    pub vanished: AtomicU64,
 }
 
 impl Shared<'_> {
@@ -84,6 +90,7 @@ pub fn store(
         runs: bounded(workers * 2),
         busy: AtomicUsize::new(workers),
         problems: AtomicUsize::new(0),
+        vanished: AtomicU64::new(0),
     };
     if let Input::Files(source) = input {
         for missing in source.missing_roots() {
@@ -109,11 +116,12 @@ fn store_files(
     let (batches_in, batches_out) = bounded::<Batch>(workers * 2);
     let (done_in, done_out) = bounded::<Done>(workers * 2);
     let (tokens_in, tokens_out) = bounded::<()>(BATCHES);
+    let looker = source.looker();
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..workers)
             .map(|_| {
-                let (batches, done) = (batches_out.clone(), done_in.clone());
-                scope.spawn(move || work(shared, &batches, &done))
+                let (batches, done, looker) = (batches_out.clone(), done_in.clone(), looker.clone());
+                scope.spawn(move || work(shared, looker, &batches, &done))
             })
             .collect();
         drop((batches_out, done_in));
@@ -123,7 +131,8 @@ fn store_files(
         let groups = parent.clone();
         let walker = scope.spawn(move || {
             let parent = Parent::new(&shared.writer.reader, groups);
-            walk(shared, source, parent, options, &Dispatch { batches_in, tokens_in })
+            let walking = Walking::new(shared, source, parent, options, Dispatch { batches_in, tokens_in });
+            walking.walk(&looker)
         });
         let mut sink = Sink::new(shared.writer, parent)?;
         let sunk = sink.drain(&done_out, &tokens_out);
@@ -138,7 +147,8 @@ fn store_files(
         // The first cause, not its echoes: a worker or the sink fails, then the walker finds its channel closed.
         worked?;
         sunk?;
-        let left_out = walked?;
+        let mut left_out = walked?;
+        left_out.vanished += shared.vanished.load(Ordering::Relaxed);
         sink.finish(left_out)
     })
 }
@@ -170,56 +180,96 @@ impl Dispatch {
     }
 }
 
-fn walk(
-    shared: &Shared<'_>,
-    source: &FileSource,
-    mut parent: Parent<'_>,
-    options: &Options,
-    dispatch: &Dispatch,
-) -> Result<LeftOut> {
-    let (mut number, mut tasks, mut bytes, mut reads) = (0, Vec::new(), 0, 0);
-    let sample = (options.reread_percent.clamp(0.0, 100.0) / 100.0 * u64::MAX as f64) as u64;
-    let salt = shared.writer.session.0;
-    let left_out = source.walk(shared.progress, &mut |step| {
+/// The walk beside the parent's manifest: what was found to batches of tasks.
+struct Walking<'a> {
+    shared: &'a Shared<'a>,
+    source: &'a FileSource,
+    parent: Parent<'a>,
+    /// Unchanged files whose hash is below this are read all the same.
+    sample: u64,
+    dispatch: Dispatch,
+    number: u64,
+    tasks: Vec<Task>,
+    bytes: u64,
+    reads: usize,
+}
+
+impl<'a> Walking<'a> {
+    fn new(
+        shared: &'a Shared<'a>,
+        source: &'a FileSource,
+        parent: Parent<'a>,
+        options: &Options,
+        dispatch: Dispatch,
+    ) -> Self {
+        let sample = (options.reread_percent.clamp(0.0, 100.0) / 100.0 * u64::MAX as f64) as u64;
+        let (number, tasks, bytes, reads) = (0, Vec::new(), 0, 0);
+        Walking { shared, source, parent, sample, dispatch, number, tasks, bytes, reads }
+    }
+
+    fn walk(mut self, looker: &Looker) -> Result<LeftOut> {
+        let left_out = self.source.walk_with(looker, self.shared.progress, &mut self)?;
+        self.send()?;
+        Ok(left_out)
+    }
+
+    fn add(&mut self, task: Task, bytes: u64, reads: usize) -> Result<()> {
+        self.bytes += bytes;
+        self.reads += reads;
+        self.tasks.push(task);
+        let full = self.bytes >= BATCH_BYTES || self.reads >= BATCH_READS || self.tasks.len() >= BATCH_ROWS;
+        if full { self.send() } else { Ok(()) }
+    }
+
+    fn send(&mut self) -> Result<()> {
+        if self.tasks.is_empty() {
+            return Ok(());
+        }
+        self.shared.progress.keep_going()?;
+        self.dispatch.send(self.number, std::mem::take(&mut self.tasks))?;
+        (self.number, self.bytes, self.reads) = (self.number + 1, 0, 0);
+        Ok(())
+    }
+
+    fn is_sampled(&self, path: &[u8]) -> bool {
+        if self.sample == 0 {
+            return false;
+        }
+        let mut seed = self.shared.writer.session.0.to_vec();
+        seed.extend_from_slice(path);
+        hash::short(&seed) <= self.sample
+    }
+}
+
+impl Visitor for Walking<'_> {
+    fn needs_look(&mut self, path: &[u8]) -> bool {
+        self.parent.has(path)
+    }
+
+    fn step(&mut self, step: Step) -> Result<()> {
         let found = match step {
             Step::Found(found) => found,
             Step::Problem(problem) => {
-                shared.problem(&problem.item, &problem.message);
+                self.shared.problem(&problem.item, &problem.message);
                 return Ok(());
             }
         };
-        let above = found.entry.is_dir() && above_sources(source, &found.entry.path);
-        let task = match parent.compare(&found, above) {
-            Match::New => Task::Read { found, old: None, sampled: false },
-            Match::Changed(old) => Task::Read { found, old: Some(old), sampled: false },
-            Match::Same(old) => {
-                let sampled = found.entry.is_file() && sample > 0 && {
-                    let mut seed = salt.to_vec();
-                    seed.extend_from_slice(&found.entry.path);
-                    hash::short(&seed) <= sample
-                };
-                match sampled {
-                    true => Task::Read { found, old: Some(Box::new(old)), sampled },
-                    false => Task::Reuse { old: Box::new(old), found },
-                }
+        let above = found.entry.is_dir() && above_sources(self.source, &found.entry.path);
+        let (old, sampled) = match self.parent.compare(&found, above) {
+            Match::New => (None, false),
+            Match::Changed(old) => (Some(old), false),
+            Match::Same(old) if found.entry.is_file() && self.is_sampled(&found.entry.path) => {
+                (Some(Box::new(old)), true)
             }
+            Match::Same(old) => return self.add(Task::Reuse { old: Box::new(old), found }, 0, 0),
         };
-        if let Task::Read { found, .. } = &task {
-            bytes += found.size;
-            reads += 1;
-        }
-        tasks.push(task);
-        if bytes >= BATCH_BYTES || reads >= BATCH_READS || tasks.len() >= BATCH_ROWS {
-            shared.progress.keep_going()?;
-            dispatch.send(number, std::mem::take(&mut tasks))?;
-            (number, bytes, reads) = (number + 1, 0, 0);
-        }
-        Ok(())
-    })?;
-    if !tasks.is_empty() {
-        dispatch.send(number, tasks)?;
+        let size = found.size;
+        self.add(Task::Read { found, old, sampled }, size, 1)
     }
-    Ok(left_out)
+
+    fn listed(&mut self, listed: Listed) -> Result<()> {
+        self.add(Task::New(listed), UNKNOWN_BYTES, 1)
+    }
 }
 
 /// Tells the sink, whatever becomes of a worker (a panic, too), that its batch will not come: the sink would wait for
@@ -245,9 +295,9 @@ fn above_sources(source: &FileSource, path: &[u8]) -> bool {
 }
 
 /// A worker's life: batches until there are no more, other workers' runs whenever there are some.
-fn work(shared: &Shared<'_>, batches: &Receiver<Batch>, done: &Sender<Done>) -> Result<()> {
+fn work(shared: &Shared<'_>, looker: Looker, batches: &Receiver<Batch>, done: &Sender<Done>) -> Result<()> {
     let mut alarm = Alarm { done, busy: &shared.busy, armed: true };
-    let mut lane = work_until_done(shared, batches, done)?;
+    let mut lane = work_until_done(shared, looker, batches, done)?;
     alarm.armed = false;
     drop(alarm);
     // Others may still cut large files: help until nobody can produce a run any more.
@@ -264,31 +314,32 @@ fn work(shared: &Shared<'_>, batches: &Receiver<Batch>, done: &Sender<Done>) -> 
 
 fn work_until_done<'w>(
     shared: &Shared<'w>,
+    looker: Looker,
     batches: &Receiver<Batch>,
     done: &Sender<Done>,
 ) -> Result<Lane<'w>> {
-    let mut lane = shared.writer.lane(ChunkSort::Content)?;
-    let mut buffer = Vec::new();
+    let mut hands = Hands::new(shared.writer.lane(ChunkSort::Content)?, looker);
     loop {
         while let Ok(run) = shared.runs.1.try_recv() {
-            store_run(&mut lane, run)?;
+            store_run(&mut hands.lane, run)?;
         }
         crossbeam_channel::select! {
             recv(shared.runs.1) -> run => {
                 if let Ok(run) = run {
-                    store_run(&mut lane, run)?;
+                    store_run(&mut hands.lane, run)?;
                 }
             }
             recv(batches) -> batch => {
-                let Ok(batch) = batch else { return Ok(lane) };
+                let Ok(batch) = batch else { return Ok(hands.lane) };
                 let mut rows: Vec<Row> = Vec::with_capacity(batch.tasks.len());
                 for task in batch.tasks {
                     shared.progress.keep_going()?;
-                    rows.extend(perform(shared, &mut lane, &mut buffer, task)?);
+                    rows.extend(perform(shared, &mut hands, task)?);
                 }
+                hands.show(shared.progress, rows.last());
                 let done_with = Done { number: batch.number, rows };
                 if done.send(done_with).is_err() {
-                    return Ok(lane);
+                    return Ok(hands.lane);
                 }
             }
         }

@@ -33,6 +33,7 @@ pub fn store(
         keyring: reader.keyring(),
         chunker: &shared.chunker,
         progress: shared.progress,
+        short_read_is_end: false,
         buffer: Vec::new(),
     };
     shared.progress.set_current(path);

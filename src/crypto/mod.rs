@@ -92,13 +92,22 @@ impl Keyring {
 
     /// A whole frame around `plain`. `salt` must be fresh random bytes.
     pub fn seal(&self, kind: FrameKind, plain: &[u8], salt: &[u8; 16]) -> Result<Vec<u8>> {
-        let header = encode_frame_header(kind, plain.len());
-        let mut out = Vec::with_capacity(plain.len() + FRAME_OVERHEAD);
+        self.seal_parts(kind, &[plain], salt)
+    }
+
+    /// As `seal`, around several parts, one after another.
+    pub fn seal_parts(&self, kind: FrameKind, parts: &[&[u8]], salt: &[u8; 16]) -> Result<Vec<u8>> {
+        let len = parts.iter().map(|part| part.len()).sum();
+        let header = encode_frame_header(kind, len);
+        let mut out = Vec::with_capacity(len + FRAME_OVERHEAD);
         out.extend_from_slice(&header);
         out.extend_from_slice(salt);
-        let synthetic = self.synthetic_value(&header, salt, plain);
-        out.extend_from_slice(&synthetic);
-        out.extend_from_slice(plain);
+        out.resize(SEALED, 0);
+        for part in parts {
+            out.extend_from_slice(part);
+        }
+        let synthetic = self.synthetic_value(&header, salt, &out[SEALED..]);
+        out[SYNTHETIC].copy_from_slice(&synthetic);
         let tag = match self.encryption {
             Encryption::Aes256Gcm => {
                 let key = self.frame_key(salt, &synthetic);

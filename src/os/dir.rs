@@ -1,8 +1,9 @@
 //! Directory handles: open below a handle, list names, look at one entry; links are never followed.
 
 use crate::clock::Timestamp;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, Statx, StatxFlags};
 use rustix::io::Errno;
+use rustix::path::Arg;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
@@ -57,6 +58,26 @@ impl Status {
         }
     }
 
+    fn of_open(s: &Stat) -> Self {
+        // Seconds and nanoseconds have other types on other machines.
+        #[allow(clippy::unnecessary_cast)]
+        let stamp = |secs, nanos: u64| Timestamp { secs: secs as i64, nanos: nanos as u32 };
+        #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+        Status {
+            mode: s.st_mode as u32,
+            uid: s.st_uid,
+            gid: s.st_gid,
+            links: s.st_nlink as u32,
+            dev: s.st_dev as u64,
+            inode: s.st_ino as u64,
+            size: s.st_size as u64,
+            blocks: s.st_blocks as u64,
+            mtime: stamp(s.st_mtime, s.st_mtime_nsec as u64),
+            ctime: stamp(s.st_ctime, s.st_ctime_nsec as u64),
+            device: (rustix::fs::major(s.st_rdev as u64), rustix::fs::minor(s.st_rdev as u64)),
+        }
+    }
+
     pub fn file_type(&self) -> FileType {
         FileType::from_raw_mode(self.mode)
     }
@@ -88,7 +109,8 @@ pub fn status(dir: impl AsFd, name: &CStr) -> io::Result<Status> {
 
 /// Looks at an open file or directory.
 pub fn status_of(fd: impl AsFd) -> io::Result<Status> {
-    Ok(Status::new(&rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?))
+    // Cheaper than `statx`, and the fields are the same.
+    Ok(Status::of_open(&rustix::fs::fstat(fd)?))
 }
 
 /// Looks at `path` as a user means it: links in the middle count, a link at the end is not followed.
@@ -110,7 +132,12 @@ pub fn open_dir(dir: impl AsFd, name: &CStr) -> io::Result<OwnedFd> {
 }
 
 /// Opens the regular file `name` below `dir` for reading, leaving its access time alone where that is allowed.
-pub fn open_file(dir: impl AsFd, name: &CStr) -> io::Result<File> {
+pub fn open_file(dir: impl AsFd, name: impl Arg + Copy) -> io::Result<File> {
+    Ok(open_and_look(dir, name)?.0)
+}
+
+/// As `open_file`, with what the look at the open file gave.
+pub fn open_and_look(dir: impl AsFd, name: impl Arg + Copy) -> io::Result<(File, Status)> {
     let plain = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = |extra| rustix::fs::openat(&dir, name, plain | extra, Mode::empty());
     let fd = match open(OFlags::NONBLOCK | OFlags::NOATIME) {
@@ -124,10 +151,19 @@ pub fn open_file(dir: impl AsFd, name: &CStr) -> io::Result<File> {
         Err(Errno::AGAIN) => open(OFlags::empty())?,
         other => other?,
     };
-    if !status_of(&fd)?.is_file() {
+    let status = status_of(&fd)?;
+    if !status.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file any more"));
     }
-    Ok(File::from(fd))
+    Ok((File::from(fd), status))
+}
+
+/// Whether a read on this file system that gives less than was asked for has met the end of the file. True for those
+/// known to keep to it; network file systems and those of the kernel itself may stop anywhere.
+pub fn short_read_is_end(fd: impl AsFd) -> bool {
+    // ext2 to ext4, XFS, Btrfs, F2FS, tmpfs.
+    const KNOWN: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994];
+    rustix::fs::fstatfs(fd).is_ok_and(|s| KNOWN.contains(&(s.f_type as u64 & 0xffff_ffff)))
 }
 
 /// The names in one directory, in one piece of memory.
@@ -135,7 +171,16 @@ pub fn open_file(dir: impl AsFd, name: &CStr) -> io::Result<File> {
 pub struct Names {
     /// Every name followed by NUL.
     bytes: Vec<u8>,
-    at: Vec<(u32, u16)>,
+    at: Vec<At>,
+}
+
+/// Where a name lies.
+#[derive(Clone, Copy)]
+struct At {
+    start: u32,
+    len: u16,
+    /// The listing says that it is a regular file: a hint.
+    file: bool,
 }
 
 impl Names {
@@ -166,7 +211,8 @@ impl Names {
             }
             let too_many = |_| io::Error::other("more names than fit in memory");
             let start = u32::try_from(self.bytes.len()).map_err(too_many)?;
-            self.at.push((start, u16::try_from(name.len() - 1).map_err(too_many)?));
+            let len = u16::try_from(name.len() - 1).map_err(too_many)?;
+            self.at.push(At { start, len, file: entry.file_type() == FileType::RegularFile });
             self.bytes.extend_from_slice(name);
         }
         Ok(())
@@ -185,6 +231,11 @@ impl Names {
         CStr::from_bytes_with_nul(&self.bytes[span.start..=span.end]).ok()
     }
 
+    /// Whether the listing said that this is a regular file; false when it did not say.
+    pub fn is_file(&self, index: usize) -> bool {
+        self.at.get(index).is_some_and(|at| at.file)
+    }
+
     pub fn contains(&self, name: &[u8]) -> bool {
         self.find(name).is_ok()
     }
@@ -201,8 +252,8 @@ impl Names {
     }
 }
 
-fn span((start, len): (u32, u16)) -> Range<usize> {
-    start as usize..start as usize + usize::from(len)
+fn span(at: At) -> Range<usize> {
+    at.start as usize..at.start as usize + usize::from(at.len)
 }
 
 /// The open directories from a starting point down to where a descent stands, a bounded number at a time.

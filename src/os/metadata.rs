@@ -11,13 +11,15 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 /// Remembers the last owner seen: neighbours mostly belong to the same user.
+#[derive(Clone)]
 pub struct Reader {
-    owners: Owners,
+    owners: Arc<Owners>,
     last: Arc<Owner>,
 }
 
 impl Reader {
-    pub fn new(owners: Owners) -> Self {
+    pub fn new(owners: impl Into<Arc<Owners>>) -> Self {
+        let owners = owners.into();
         let last = owners.get(0, 0);
         Reader { owners, last }
     }

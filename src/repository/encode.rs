@@ -1,8 +1,8 @@
 //! From plain chunks to sealed frames: solid bodies, changed chunks against their history, all decoded again and
 //! compared before they leave memory.
 
-use super::reader::assemble_frame;
-use crate::compress::{Compressor, Decompressor, Level, compress_with_prefix, decompress_with_prefix};
+use super::reader::frame_head;
+use crate::compress::{Compressor, Decompressor, Kind, Level, compress_with_prefix, decompress_with_prefix};
 use crate::crypto::{ChunkSort, Keyring};
 use crate::error::{Error, Result};
 use crate::format::frame::{Body, ChunkInfo, Coding, FrameTable, Prefix};
@@ -38,6 +38,13 @@ pub struct History {
     pub whole: usize,
 }
 
+/// A body under way.
+#[derive(Default)]
+struct Solid {
+    plain: Vec<u8>,
+    chunks: Vec<ChunkInfo>,
+}
+
 /// Collects chunks of one sort into frames; one for each thread.
 pub struct FrameBuilder {
     sort: ChunkSort,
@@ -47,8 +54,10 @@ pub struct FrameBuilder {
     decompressor: Decompressor,
     /// What was decoded again, for comparison; its memory is used over and over.
     again: Vec<u8>,
-    solid: Vec<u8>,
-    solid_chunks: Vec<ChunkInfo>,
+    /// One body under way for each kind of content, and the plain bytes and chunks of all of them.
+    solid: [Solid; Kind::COUNT],
+    solid_bytes: usize,
+    solid_chunks: usize,
     bodies: Vec<Body>,
     stored: Vec<u8>,
     raw: usize,
@@ -64,8 +73,9 @@ impl FrameBuilder {
             compressor: Compressor::new(level)?,
             decompressor: Decompressor::new()?,
             again: Vec::new(),
-            solid: Vec::new(),
-            solid_chunks: Vec::new(),
+            solid: Default::default(),
+            solid_bytes: 0,
+            solid_chunks: 0,
             bodies: Vec::new(),
             stored: Vec::new(),
             raw: 0,
@@ -76,15 +86,18 @@ impl FrameBuilder {
     /// Adds a chunk that stands by itself; returns a frame when one is full.
     pub fn add(&mut self, id: ChunkId, plain: &[u8]) -> Result<Option<SealedFrame>> {
         let chunk = ChunkInfo { id, len: plain.len() as u32, version: 0 };
+        let kind = Kind::of(plain);
         if plain.len() >= OWN_BODY_BYTES {
-            self.push_body(vec![chunk], plain)?;
+            self.push_body(vec![chunk], kind, plain)?;
         } else {
-            if self.solid.len() + plain.len() > self.level.body_bytes || self.solid_chunks.len() >= COUNT_MAX
-            {
+            if self.solid_bytes + plain.len() > self.level.body_bytes || self.solid_chunks >= COUNT_MAX {
                 self.finish_solid()?;
             }
-            self.solid.extend_from_slice(plain);
-            self.solid_chunks.push(chunk);
+            let solid = &mut self.solid[kind as usize];
+            solid.plain.extend_from_slice(plain);
+            solid.chunks.push(chunk);
+            self.solid_bytes += plain.len();
+            self.solid_chunks += 1;
         }
         self.close_if_full()
     }
@@ -151,21 +164,28 @@ impl FrameBuilder {
         if full { self.close().map(Some) } else { Ok(None) }
     }
 
+    /// Bodies of all kinds, into one frame: what was next to each other in the source stays near.
     fn finish_solid(&mut self) -> Result<()> {
-        if self.solid_chunks.is_empty() {
-            return Ok(());
+        for kind in Kind::ALL {
+            let solid = &mut self.solid[kind as usize];
+            if solid.chunks.is_empty() {
+                continue;
+            }
+            let chunks = std::mem::take(&mut solid.chunks);
+            let plain = std::mem::take(&mut solid.plain);
+            let result = self.push_body(chunks, kind, &plain);
+            let solid = &mut self.solid[kind as usize];
+            solid.plain = plain;
+            solid.plain.clear();
+            result?;
         }
-        let chunks = std::mem::take(&mut self.solid_chunks);
-        let solid = std::mem::take(&mut self.solid);
-        let result = self.push_body(chunks, &solid);
-        self.solid = solid;
-        self.solid.clear();
-        result
+        (self.solid_bytes, self.solid_chunks) = (0, 0);
+        Ok(())
     }
 
-    fn push_body(&mut self, chunks: Vec<ChunkInfo>, plain: &[u8]) -> Result<()> {
+    fn push_body(&mut self, chunks: Vec<ChunkInfo>, kind: Kind, plain: &[u8]) -> Result<()> {
         let start = self.stored.len();
-        let coding = if self.compressor.compress(plain, &mut self.stored)? {
+        let coding = if self.compressor.compress(plain, kind, chunks.len(), &mut self.stored)? {
             let mut again = std::mem::take(&mut self.again);
             self.decompressor.decompress_into(&self.stored[start..], plain.len(), &mut again)?;
             self.compare(&again, plain)?;
@@ -193,9 +213,9 @@ impl FrameBuilder {
 
     fn close(&mut self) -> Result<SealedFrame> {
         let table = FrameTable { bodies: std::mem::take(&mut self.bodies) };
-        let plain = assemble_frame(&table, &self.stored);
         let salt = super::random::bytes::<16>()?;
-        let bytes = self.keyring.seal(self.sort.frame_kind(), &plain, &salt)?;
+        let head = frame_head(&table);
+        let bytes = self.keyring.seal_parts(self.sort.frame_kind(), &[&head, &self.stored], &salt)?;
         self.stored.clear();
         self.raw = 0;
         self.delta = 0;

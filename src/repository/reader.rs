@@ -34,13 +34,19 @@ pub struct Frame {
     expanded: Vec<OnceLock<Arc<Vec<u8>>>>,
 }
 
-/// The plain bytes in front of a sealed frame's bodies: length of the table, the table.
-pub fn assemble_frame(table: &FrameTable, bodies: &[u8]) -> Vec<u8> {
+/// The plain bytes in front of a frame's bodies: length of the table, the table.
+pub fn frame_head(table: &FrameTable) -> Vec<u8> {
     let mut encoded = Vec::new();
     table.encode(&mut encoded);
-    let mut plain = Vec::with_capacity(encoded.len() + bodies.len() + 5);
-    put_varint(&mut plain, encoded.len() as u64);
-    plain.extend_from_slice(&encoded);
+    let mut head = Vec::with_capacity(encoded.len() + 5);
+    put_varint(&mut head, encoded.len() as u64);
+    head.extend_from_slice(&encoded);
+    head
+}
+
+/// A frame's plain bytes.
+pub fn assemble_frame(table: &FrameTable, bodies: &[u8]) -> Vec<u8> {
+    let mut plain = frame_head(table);
     plain.extend_from_slice(bodies);
     plain
 }

@@ -116,7 +116,7 @@ impl Writer {
     /// A thread's own way to store chunks of one sort.
     pub fn lane(&self, sort: ChunkSort) -> Result<Lane<'_>> {
         let builder = FrameBuilder::new(sort, self.level, Arc::clone(self.repository.keyring()))?;
-        Ok(Lane { writer: self, sort, builder })
+        Ok(Lane { writer: self, sort, builder, chunks: 0, raw_bytes: 0 })
     }
 
     /// Whether the chunk need not be stored: it is present, or this session has it.
@@ -131,9 +131,13 @@ impl Writer {
         &self.claimed[usize::from(id.0[23]) % SHARDS]
     }
 
-    /// True for exactly one caller per chunk.
-    fn claim(&self, id: &ChunkId) -> bool {
-        self.shard(id).lock().unwrap_or_else(PoisonError::into_inner).insert(*id)
+    /// True for exactly one caller per chunk that is neither present nor being stored.
+    fn claim(&self, id: &ChunkId) -> Result<bool> {
+        // The index first: what is present must not fill the memory for what is new.
+        if self.index().present(id)? {
+            return Ok(false);
+        }
+        Ok(self.shard(id).lock().unwrap_or_else(PoisonError::into_inner).insert(*id))
     }
 
     /// Makes every pack durable. Lanes must be finished before.
@@ -203,6 +207,9 @@ pub struct Lane<'w> {
     writer: &'w Writer,
     sort: ChunkSort,
     builder: FrameBuilder,
+    /// Counted here until the end: lanes that count in one place slow each other down.
+    chunks: u64,
+    raw_bytes: u64,
 }
 
 impl Lane<'_> {
@@ -218,7 +225,7 @@ impl Lane<'_> {
 
     /// True for exactly one caller: it must `store` the chunk. False when the chunk is present or being stored.
     pub fn claim(&self, id: &ChunkId) -> Result<bool> {
-        Ok(!self.writer.known(id)? && self.writer.claim(id))
+        self.writer.claim(id)
     }
 
     /// Stores a claimed chunk.
@@ -229,13 +236,8 @@ impl Lane<'_> {
         parents: &[ChunkId],
         policy: DeltaPolicy,
     ) -> Result<()> {
-        let counters = &self.writer.counters;
-        let chunks = match self.sort {
-            ChunkSort::Content => &counters.content_chunks,
-            ChunkSort::Manifest => &counters.manifest_chunks,
-        };
-        chunks.fetch_add(1, Ordering::Relaxed);
-        counters.raw_bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        self.chunks += 1;
+        self.raw_bytes += plain.len() as u64;
         if !parents.is_empty()
             && self.writer.level.zstd.is_some()
             && let Some(history) = self.history(plain, parents, policy)?
@@ -256,6 +258,13 @@ impl Lane<'_> {
 
     /// Hands over what is left.
     pub fn finish(mut self) -> Result<()> {
+        let counters = &self.writer.counters;
+        let chunks = match self.sort {
+            ChunkSort::Content => &counters.content_chunks,
+            ChunkSort::Manifest => &counters.manifest_chunks,
+        };
+        chunks.fetch_add(self.chunks, Ordering::Relaxed);
+        counters.raw_bytes.fetch_add(self.raw_bytes, Ordering::Relaxed);
         let frame = self.builder.finish()?;
         self.send(frame)
     }

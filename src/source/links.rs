@@ -18,19 +18,21 @@ pub(super) struct Links {
 impl Links {
     /// The inode itself on the first device met, with the device's ordinal in the high bits on others.
     pub(super) fn number(&mut self, dev: u64, inode: u64) -> u64 {
-        let ordinal = match self.devices.iter().position(|&d| d == dev) {
-            Some(at) => at,
-            None => {
-                self.devices.push(dev);
-                self.devices.len() - 1
-            }
-        };
-        let ordinal = ordinal as u64;
+        let ordinal = self.meet(dev);
         if inode != 0 && inode < PLAIN && ordinal < 1 << 15 {
             ordinal << 48 | inode
         } else {
             self.make_up(dev, inode, ordinal)
         }
+    }
+
+    /// The device's ordinal: how many others were met before it.
+    pub(super) fn meet(&mut self, dev: u64) -> u64 {
+        let at = self.devices.iter().position(|&d| d == dev).unwrap_or_else(|| {
+            self.devices.push(dev);
+            self.devices.len() - 1
+        });
+        at as u64
     }
 
     /// Some filesystems use all 64 bits of an inode number. Those get a scrambled number that nobody else has.

@@ -7,6 +7,7 @@ pub mod explain;
 pub mod filter;
 pub mod lists;
 mod links;
+pub mod listed;
 pub mod roots;
 pub mod stream;
 mod walk;
@@ -18,9 +19,11 @@ use crate::os::dir::{self, Handle};
 use crate::os::xattr;
 use crate::progress::{Problem, Progress};
 use filter::Filter;
+use listed::{Each, Looker, Visitor};
 use roots::{Placed, Root};
 use std::ffi::{CString, OsStr};
 use std::fs::File;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,13 +53,12 @@ pub struct Opener {
 impl Opener {
     /// Opens the regular file for reading; an error if something else stands there by now.
     pub fn open_file(&self) -> Result<File> {
-        dir::open_file(&self.dir, &self.name).map_err(|e| {
-            let what = "cannot open the file";
-            match e.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
-                true => Error::invalid(format!("{what}: it was replaced by a link while the backup ran")),
-                false => Error::io(what, &e),
-            }
-        })
+        Ok(self.open_and_look()?.0)
+    }
+
+    /// As `open_file`, with a look at what was opened.
+    pub fn open_and_look(&self) -> Result<(File, dir::Status)> {
+        dir::open_and_look(&self.dir, self.name.as_c_str()).map_err(|e| cannot_open(&e))
     }
 
     /// The extended attributes, ACLs among them; `None` when there are none.
@@ -67,6 +69,14 @@ impl Opener {
     /// Looks at the thing again.
     pub fn status(&self) -> Result<dir::Status> {
         dir::status(&self.dir, &self.name).context(|| "cannot look at it again")
+    }
+}
+
+fn cannot_open(e: &io::Error) -> Error {
+    let what = "cannot open the file";
+    match e.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+        true => Error::invalid(format!("{what}: it was replaced by a link while the backup ran")),
+        false => Error::io(what, e),
     }
 }
 
@@ -134,7 +144,22 @@ impl FileSource {
     ///
     /// Problems are handed over, not counted: whoever reports them counts them.
     pub fn walk(&self, progress: &Progress, each: &mut dyn FnMut(Step) -> Result<()>) -> Result<LeftOut> {
-        walk::walk(self, progress, each)
+        walk::walk(self, &self.looker(), progress, &mut Each(each))
+    }
+
+    /// As `walk`, for a visitor that looks at some of the files itself, with clones of `looker`.
+    pub fn walk_with(
+        &self,
+        looker: &Looker,
+        progress: &Progress,
+        visitor: &mut dyn Visitor,
+    ) -> Result<LeftOut> {
+        walk::walk(self, looker, progress, visitor)
+    }
+
+    /// What one walk and its visitors need to make entries; clones belong together.
+    pub fn looker(&self) -> Looker {
+        Looker::new(self.options.started)
     }
 
     /// Where the thing stored as `stored` stands on this machine.

@@ -4,14 +4,12 @@
 //! its siblings; that alone gives the order of `format::entry::path_order`.
 
 use super::filter::{Levels, Place};
-use super::links::Links;
+use super::listed::{Listed, Looker, Visitor};
 use super::roots::Placed;
-use super::{FileSource, Found, LeftOut, Opener, Step};
+use super::{FileSource, LeftOut, Opener, Step};
 use crate::error::{Error, Result};
-use crate::format::entry::{Content, Entry, Flags, Kind};
 use crate::os::dir::{self, Handle, Names, Status, Trail};
 use crate::os::metadata;
-use crate::os::owners::Owners;
 use crate::progress::{Problem, Progress};
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
@@ -25,15 +23,15 @@ const SPARE_NAMES: usize = 4096;
 
 pub(super) fn walk(
     source: &FileSource,
+    looker: &Looker,
     progress: &Progress,
-    each: &mut dyn FnMut(Step) -> Result<()>,
+    visitor: &mut dyn Visitor,
 ) -> Result<LeftOut> {
     let mut walker = Walker {
         source,
         progress,
-        each,
-        reader: metadata::Reader::new(Owners::load()),
-        links: Links::default(),
+        visitor,
+        looker: looker.clone(),
         trail: Trail::default(),
         frames: Vec::new(),
         levels: Levels::default(),
@@ -55,9 +53,8 @@ pub(super) fn walk(
 struct Walker<'a> {
     source: &'a FileSource,
     progress: &'a Progress,
-    each: &'a mut dyn FnMut(Step) -> Result<()>,
-    reader: metadata::Reader,
-    links: Links,
+    visitor: &'a mut dyn Visitor,
+    looker: Looker,
     trail: Trail,
     /// One for each directory of the trail.
     frames: Vec<Frame>,
@@ -141,10 +138,11 @@ impl<'a> Walker<'a> {
                 self.leave();
                 continue;
             };
+            let is_file = frame.names.is_file(frame.next);
             frame.next += 1;
             self.progress.keep_going()?;
             match self.trail.top() {
-                Ok(dir) => self.visit(dir, name)?,
+                Ok(dir) => self.visit(dir, name, is_file)?,
                 Err(e) => {
                     self.problem("cannot go on in this directory", &e)?;
                     self.leave();
@@ -165,11 +163,21 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn visit(&mut self, dir: Handle, name: CString) -> Result<()> {
+    fn visit(&mut self, dir: Handle, name: CString, is_file: bool) -> Result<()> {
         if !self.path.is_empty() {
             self.path.push(b'/');
         }
         self.path.extend_from_slice(name.to_bytes());
+        let judged = is_file && self.source.filter.size_limit().is_none();
+        if judged {
+            if self.is_left_out(false) {
+                self.left_out.by_rules += 1;
+                return Ok(());
+            }
+            if !self.visitor.needs_look(&self.path) {
+                return self.visitor.listed(Listed::new(self.path.clone(), dir));
+            }
+        }
         let status = match dir::status(&dir, &name) {
             Ok(status) => status,
             // Left out anyway, whatever it is: no reason to complain.
@@ -180,7 +188,7 @@ impl<'a> Walker<'a> {
             Err(e) => return self.gone_or_problem("cannot look at it", &e),
         };
         let large = status.is_file() && self.source.filter.too_large(status.size);
-        if large || self.is_left_out(status.is_dir()) {
+        if large || (!(judged && status.is_file()) && self.is_left_out(status.is_dir())) {
             self.left_out.by_rules += 1;
             return Ok(());
         }
@@ -231,6 +239,7 @@ impl<'a> Walker<'a> {
             return Ok(());
         }
         self.progress.set_current(&self.path);
+        self.looker.meet(status.dev);
         self.enter(Arc::new(fd), &name, status.id())
     }
 
@@ -261,7 +270,8 @@ impl<'a> Walker<'a> {
         let place = Place { shown: OsStr::from_bytes(&here), depth: self.frames.len() + 1, base };
         for (file, e) in self.source.filter.enter(&mut self.levels, handle, names, place) {
             let item = [&here, &b"/"[..], file.to_bytes()].concat();
-            (self.each)(Step::Problem(Problem { item, during: "scan", message: e.to_string() }))?;
+            let problem = Problem { item, during: "scan", message: e.to_string() };
+            self.visitor.step(Step::Problem(problem))?;
         }
         Ok(())
     }
@@ -275,16 +285,8 @@ impl<'a> Walker<'a> {
             Ok(kind) => kind,
             Err(e) => return self.gone_or_problem("cannot read the link", &e),
         };
-        let shared = status.links > 1 && kind != Kind::Directory;
-        let link = if shared { self.links.number(status.dev, status.inode) } else { 0 };
-        let size = if kind == Kind::File { status.size } else { 0 };
-        let meta = self.reader.metadata(status);
-        let path = self.path.clone();
-        let entry = Entry { path, kind, meta, flags: Flags::default(), link, content: Content::default() };
-        let stat = metadata::stat(status, self.source.options.started);
-        let opener = Opener { dir, name };
-        let found = Found { entry, stat, size, blocks: status.blocks, dev: status.dev, opener };
-        (self.each)(Step::Found(Box::new(found)))
+        let found = self.looker.found(self.path.clone(), kind, status, Opener { dir, name });
+        self.visitor.step(Step::Found(Box::new(found)))
     }
 
     /// What was removed since its directory was listed is no problem.
@@ -298,7 +300,8 @@ impl<'a> Walker<'a> {
 
     fn problem(&mut self, what: &str, e: &io::Error) -> Result<()> {
         let item = self.real_path();
-        (self.each)(Step::Problem(Problem { item, during: "scan", message: Error::io(what, e).to_string() }))
+        let problem = Problem { item, during: "scan", message: Error::io(what, e).to_string() };
+        self.visitor.step(Step::Problem(problem))
     }
 
     /// Where the current path stands on this machine.

@@ -29,7 +29,7 @@ fn read_back(dir: &Handle, name: &str) -> Metadata {
 }
 
 fn meta(mode: u32, mtime: (i64, u32), xattrs: &[(&str, &[u8])]) -> Metadata {
-    let status = dir::status_of(rustix::fs::CWD).expect("status");
+    let status = dir::status_of(dir::open_path(Path::new(".")).expect("open")).expect("status");
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let mut meta = Reader::new(Owners::load()).metadata(&dir::Status { uid, gid, ..status });
     meta.mode = mode;

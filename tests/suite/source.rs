@@ -7,6 +7,7 @@ use snapkeep::format::entry::{Kind, path_order};
 use snapkeep::os::{beneath, dir};
 use snapkeep::progress::{Problem, Progress};
 use snapkeep::source::filter::{Filter, FilterOptions};
+use snapkeep::source::listed::{Listed, Visitor};
 use snapkeep::source::roots::Root;
 use snapkeep::source::stream::StreamSource;
 use snapkeep::source::{FileSource, Found, LeftOut, Step, WalkOptions};
@@ -459,4 +460,73 @@ fn a_command_that_fails_is_an_error_even_with_output() {
     assert_eq!(outcome, Err("`sh -c echo half; exit 3` failed with exit status 3".to_owned()));
     assert_eq!(run("kill -9 $$").1, Err("`sh -c kill -9 $$` was killed by signal 9".to_owned()));
     assert!(StreamSource::Command(vec!["/no/such/program".into()]).open().is_err());
+}
+
+/// Takes every regular file as listed.
+struct Lazy {
+    listed: Vec<Listed>,
+    steps: Vec<Found>,
+}
+
+impl Visitor for Lazy {
+    fn needs_look(&mut self, path: &[u8]) -> bool {
+        path.ends_with(b"looked")
+    }
+
+    fn step(&mut self, step: Step) -> snapkeep::error::Result<()> {
+        match step {
+            Step::Found(found) => self.steps.push(*found),
+            Step::Problem(problem) => panic!("{}", problem.message),
+        }
+        Ok(())
+    }
+
+    fn listed(&mut self, listed: Listed) -> snapkeep::error::Result<()> {
+        self.listed.push(listed);
+        Ok(())
+    }
+}
+
+#[test]
+fn files_that_were_only_listed_become_the_same_entries_once_open() {
+    let (_keep, root) = temp();
+    fs::create_dir(root.join("dir")).expect("mkdir");
+    for name in ["a", "dir/b", "dir/looked", "gone", "replaced", "z"] {
+        fs::write(root.join(name), name).expect("write");
+    }
+    fs::hard_link(root.join("a"), root.join("dir/again")).expect("link");
+    std::os::unix::fs::symlink("a", root.join("link")).expect("symlink");
+    let source = source(&[&root], &FilterOptions::default(), WalkOptions::default());
+    let looked = walk(&source);
+    let mut looker = source.looker();
+    let mut lazy = Lazy { listed: Vec::new(), steps: Vec::new() };
+    source.walk_with(&looker, &Progress::new(), &mut lazy).expect("walk");
+    assert!(lazy.steps.iter().all(|f| !f.entry.is_file() || f.entry.path.ends_with(b"looked")));
+    assert_eq!(lazy.listed.len() + lazy.steps.len(), looked.found.len());
+    fs::remove_file(root.join("gone")).expect("remove");
+    fs::remove_file(root.join("replaced")).expect("remove");
+    std::os::unix::fs::symlink("a", root.join("replaced")).expect("symlink");
+    let mut same = 0;
+    for listed in lazy.listed {
+        let path = listed.path().to_vec();
+        if path.ends_with(b"gone") {
+            assert!(listed.open().expect("no error").is_none(), "as if it had never been listed");
+        } else if path.ends_with(b"replaced") {
+            assert!(listed.open().is_err(), "links are not followed");
+        } else {
+            let (mut file, status) = listed.open().expect("opens").expect("is there");
+            let found = listed.found(&status, &mut looker).expect("found");
+            let other = looked.found.iter().find(|f| f.entry.path == path).expect("walked over");
+            assert_eq!(found.entry, other.entry);
+            assert_eq!(
+                (found.stat, found.size, found.blocks, found.dev),
+                (other.stat, other.size, other.blocks, other.dev)
+            );
+            let mut text = String::new();
+            file.read_to_string(&mut text).expect("read");
+            assert_eq!(text.len() as u64, found.size);
+            same += 1;
+        }
+    }
+    assert_eq!(same, 4);
 }

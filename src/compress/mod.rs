@@ -1,6 +1,13 @@
 //! zstd with and without a history; the only home of the zstd crate.
 
+mod effort;
+mod kind;
+
+pub use kind::Kind;
+
 use crate::error::{Error, Result};
+use effort::Effort;
+use std::io::Cursor;
 use zstd::zstd_safe::{self, CCtx, CParameter, DCtx, DParameter, compress_bound, get_error_name};
 
 /// How hard to try.
@@ -10,14 +17,20 @@ pub struct Level {
     pub zstd: Option<i32>,
     /// Plain bytes of a solid body, in bytes.
     pub body_bytes: usize,
+    /// Bodies of many small chunks may be compressed with less effort where more gains next to nothing.
+    pub adaptive: bool,
 }
 
 impl Level {
-    pub const OFF: Level = Level { zstd: None, body_bytes: 1 << 20 };
-    pub const FASTEST: Level = Level { zstd: Some(1), body_bytes: 1 << 20 };
-    pub const AUTO: Level = Level { zstd: Some(3), body_bytes: 1 << 20 };
-    pub const BETTER: Level = Level { zstd: Some(6), body_bytes: 2 << 20 };
-    pub const MAX: Level = Level { zstd: Some(9), body_bytes: 2 << 20 };
+    pub const OFF: Level = Level::fixed(None, 1 << 20);
+    pub const FASTEST: Level = Level::fixed(Some(1), 1 << 20);
+    pub const AUTO: Level = Level { zstd: Some(3), body_bytes: 1 << 20, adaptive: true };
+    pub const BETTER: Level = Level::fixed(Some(6), 2 << 20);
+    pub const MAX: Level = Level::fixed(Some(9), 2 << 20);
+
+    const fn fixed(zstd: Option<i32>, body_bytes: usize) -> Self {
+        Level { zstd, body_bytes, adaptive: false }
+    }
 
     /// `off`, `fastest`, `auto`, `better`, `max`, or a zstd level from -7 to 19.
     pub fn parse(text: &str) -> Result<Self> {
@@ -28,7 +41,7 @@ impl Level {
             "better" => Level::BETTER,
             "max" => Level::MAX,
             _ => match text.parse::<i32>() {
-                Ok(n) if (-7..=19).contains(&n) && n != 0 => Level { zstd: Some(n), body_bytes: 1 << 20 },
+                Ok(n) if (-7..=19).contains(&n) && n != 0 => Level::fixed(Some(n), 1 << 20),
                 _ => {
                     return Err(Error::invalid(format!(
                         "`{text}` is no compression; use off, fastest, auto, better, max or a zstd level from -7 to 19"
@@ -48,7 +61,7 @@ pub struct Compressor {
     context: CCtx<'static>,
     probe: CCtx<'static>,
     level: Level,
-    scratch: Vec<u8>,
+    effort: Option<Effort>,
 }
 
 impl Compressor {
@@ -60,21 +73,28 @@ impl Compressor {
         // A context of its own: changing the level of the other would throw its tables away each time.
         let mut probe = CCtx::create();
         probe.set_parameter(CParameter::CompressionLevel(-1)).map_err(failed)?;
-        Ok(Compressor { context, probe, level, scratch: Vec::new() })
+        let effort = if level.adaptive { Some(Effort::new()?) } else { None };
+        Ok(Compressor { context, probe, level, effort })
     }
 
-    /// One zstd frame, appended to `out`; `false` (and nothing appended) when it saves less than 3 %.
-    pub fn compress(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<bool> {
+    /// One zstd frame, appended to `out`; `false` (and nothing appended) when it saves less than 3 %. `plain` is made
+    /// of so many `chunks` of one kind.
+    pub fn compress(&mut self, plain: &[u8], kind: Kind, chunks: usize, out: &mut Vec<u8>) -> Result<bool> {
         if self.level.zstd.is_none() || plain.len() < 16 || self.looks_random(plain)? {
             return Ok(false);
         }
-        // Into memory used before: a fresh buffer would have to be zeroed, page by page, for nothing.
-        self.scratch.clear();
-        self.scratch.reserve_exact(compress_bound(plain.len()));
-        let n = self.context.compress2(&mut self.scratch, plain).map_err(failed)?;
+        let context = match &mut self.effort {
+            Some(effort) => effort.choose(&mut self.context, plain, kind, chunks)?,
+            None => &mut self.context,
+        };
+        let start = out.len();
+        out.reserve(compress_bound(plain.len()));
+        let mut end = Cursor::new(&mut *out);
+        end.set_position(start as u64);
+        let n = context.compress2(&mut end, plain).map_err(failed)?;
         let saves = n + plain.len() / 32 < plain.len();
-        if saves {
-            out.extend_from_slice(&self.scratch);
+        if !saves {
+            out.truncate(start);
         }
         Ok(saves)
     }
