@@ -2,7 +2,7 @@
 
 use super::names::decode_path;
 use crate::format::entry::{Entry, Kind};
-use crate::format::snapshot::{GitState, Summary};
+use crate::format::snapshot::{GitState, Repaired, Summary};
 use crate::repository::snapshots::Listed;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -98,6 +98,9 @@ pub struct SnapshotJson<'a> {
     git: Option<&'a GitState>,
     #[serde(skip_serializing_if = "Option::is_none")]
     original: Option<&'a str>,
+    /// What a repair made it of, and what it lacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repaired: Option<&'a Repaired>,
 }
 
 #[derive(Serialize)]
@@ -136,6 +139,7 @@ impl<'a> SnapshotJson<'a> {
             },
             git: record.git.as_ref(),
             original: record.origin.as_deref(),
+            repaired: record.repaired.as_ref(),
         }
     }
 
