@@ -8,6 +8,8 @@ use super::password;
 use crate::backend::local;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::FileName;
+use crate::repository::reader::Reader;
 use crate::repository::{Located, Repository, locate};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -64,6 +66,15 @@ impl Context {
         let protection = if repository.is_encrypted() { "encrypted" } else { "not encrypted" };
         self.output.detail(&format!("repository {} opened, {protection}", repository.id().short()));
         Ok(repository)
+    }
+
+    /// What was read all the same must not hide that it is damaged.
+    pub fn warn_of_mended(&self, reader: &Reader) {
+        for pack in reader.mended() {
+            let what =
+                "is damaged and was read by way of its parity; `snapkeep repair packs --apply` mends it";
+            self.output.warn(&format!("{} {what}", FileName::Pack(pack)));
+        }
     }
 
     /// The folder of all repositories' caches; `None` when there is to be none.

@@ -2,7 +2,7 @@
 
 use super::names::decode_path;
 use crate::format::entry::{Entry, Kind};
-use crate::format::snapshot::{GitState, Summary};
+use crate::format::snapshot::{GitState, Repaired, Summary};
 use crate::repository::notes::Pin;
 use crate::repository::snapshots::Listed;
 use base64::Engine;
@@ -103,6 +103,9 @@ pub struct SnapshotJson<'a> {
     pin: Option<PinJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trash: Option<TrashJson>,
+    /// What a repair made it of, and what it lacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repaired: Option<&'a Repaired>,
 }
 
 /// There for a pinned snapshot.
@@ -157,6 +160,7 @@ impl<'a> SnapshotJson<'a> {
             original: record.origin.as_deref(),
             pin: None,
             trash: None,
+            repaired: record.repaired.as_ref(),
         }
     }
 

@@ -112,8 +112,9 @@ pub fn run(
             out.checked = found.packs;
             out.missing = missing(&found);
             let damaged = damaged(&found);
-            // Where a manifest is damaged nobody knows yet what else is missing.
-            let incomplete = out.missing > 0 || !damaged.is_empty();
+            // Where a manifest is damaged, or a snapshot lost, nobody knows yet what else is missing.
+            let harmless = [DamageKind::Parity, DamageKind::Copy, DamageKind::Note];
+            let incomplete = found.damage.iter().any(|d| !harmless.contains(&d.kind));
             (damaged, incomplete)
         }
         packs => {

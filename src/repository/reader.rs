@@ -1,6 +1,7 @@
 //! From ids to plain bytes: frames are read, unsealed and expanded once while they stay in a bounded cache.
 
 use super::index::{Found, Index};
+use super::parity::{self, Mended};
 use crate::backend::Backend;
 use crate::compress::{Decompressor, decompress_with_prefix};
 use crate::crypto::{ChunkSort, Keyring};
@@ -10,7 +11,7 @@ use crate::format::frame::{Coding, FrameTable};
 use crate::format::{FileName, limit};
 use crate::id::{ChunkId, PackId};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -187,6 +188,16 @@ pub struct Reader {
     vanished: AtomicBool,
     cache: Mutex<Cache>,
     cache_bytes: usize,
+    /// `None` for readers that take damage for what it is.
+    mended: Option<Mutex<MendedPacks>>,
+}
+
+/// Packs that were read by way of their parity.
+#[derive(Default)]
+struct MendedPacks {
+    all: BTreeSet<PackId>,
+    /// The last one tried, and its bytes where it could be mended: those who come next mostly want the same.
+    last: Option<(PackId, Option<Arc<Vec<u8>>>)>,
 }
 
 impl Reader {
@@ -199,6 +210,7 @@ impl Reader {
             vanished: AtomicBool::new(false),
             cache: Mutex::default(),
             cache_bytes: CACHE_BYTES,
+            mended: None,
         }
     }
 
@@ -207,6 +219,19 @@ impl Reader {
     pub fn with_cache(mut self, bytes: usize) -> Self {
         self.cache_bytes = bytes;
         self
+    }
+
+    /// One that gets damaged frames by way of parity, where there is enough.
+    #[must_use]
+    pub fn with_parity(mut self) -> Self {
+        self.mended = Some(Mutex::default());
+        self
+    }
+
+    /// Packs that are damaged and were read by way of their parity.
+    pub fn mended(&self) -> Vec<PackId> {
+        let packs = self.mended.as_ref().map(|m| m.lock().unwrap_or_else(PoisonError::into_inner));
+        packs.map(|packs| packs.all.iter().copied().collect()).unwrap_or_default()
     }
 
     pub fn index(&self) -> &Index {
@@ -354,8 +379,9 @@ impl Reader {
         }
         let name = FileName::Pack(found.pack.id);
         let len = found.place.frame_len as usize;
-        let sealed = self.backend.read_range(&name, u64::from(found.place.offset), len)?;
-        let frame = Arc::new(Frame::open(&self.keyring, sort, sealed)?);
+        let sealed = self.backend.read_range(&name, u64::from(found.place.offset), len);
+        let opened = sealed.and_then(|sealed| Frame::open(&self.keyring, sort, sealed));
+        let frame = Arc::new(opened.or_else(|e| self.by_parity(sort, found, e))?);
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.clock += 1;
         let (used, weight) = (cache.clock, frame.plain.len());
@@ -365,6 +391,30 @@ impl Reader {
             cache.weight -= old.weight;
         }
         evict(&mut cache, self.cache_bytes, key);
+        Ok(frame)
+    }
+
+    /// A frame that is not as it was written, from its pack's parity; `trouble` where that does not reach.
+    fn by_parity(&self, sort: ChunkSort, found: &Found, trouble: Error) -> Result<Frame> {
+        let Some(mended) = &self.mended else { return Err(trouble) };
+        if !trouble.kind().is_unreadable() && trouble.kind() != ErrorKind::Io {
+            return Err(trouble);
+        }
+        let pack = found.pack.id;
+        // Whoever else meets the same damage waits here instead of computing it all once more.
+        let mut mended = mended.lock().unwrap_or_else(PoisonError::into_inner);
+        if mended.last.as_ref().is_none_or(|(last, _)| *last != pack) {
+            let bytes = match parity::mend(self.backend.as_ref(), &self.keyring, pack) {
+                Ok(Mended::Whole { bytes, .. }) => Some(Arc::new(bytes)),
+                _ => None,
+            };
+            mended.last = Some((pack, bytes));
+        }
+        let Some((_, Some(bytes))) = &mended.last else { return Err(trouble) };
+        let start = found.place.offset as usize;
+        let sealed = bytes.get(start..start + found.place.frame_len as usize);
+        let frame = Frame::open(&self.keyring, sort, sealed.ok_or(trouble)?.to_vec())?;
+        mended.all.insert(pack);
         Ok(frame)
     }
 

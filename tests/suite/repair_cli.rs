@@ -73,6 +73,15 @@ fn parity_is_on_unless_told_otherwise_and_mends_what_rots() {
     assert_eq!(report["damage"][0]["mendable"], true, "{report}");
     assert!(report["damage"][0]["next"].as_str().expect("text").contains("repair packs"));
     let before = state(&home);
+    // A restore gets round it, and says so.
+    let told = home.run(&["restore", "latest", "--target", "early"]);
+    assert_eq!(code(&told), Some(0), "{}", text(&told.stderr));
+    assert!(text(&told.stderr).contains("by way of its parity"), "{}", text(&told.stderr));
+    let big = home.path("src/big");
+    assert!(
+        std::fs::read(home.path("early").join(big.strip_prefix("/").expect("absolute"))).expect("restored")
+            == noise(1, 700_000)
+    );
     let plan = home.run(&["repair", "packs", "--json"]);
     assert_eq!(code(&plan), Some(20));
     assert_eq!(json(&plan)["repairs"][0]["way"], "parity");

@@ -48,7 +48,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
             return Err(Failure::usage("no path is named; use SNAP:PATH, or SNAP:/ for everything"));
         }
     };
-    let reader = repository.reader()?;
+    let reader = repository.reader()?.with_parity();
     let entry = if path.is_empty() { None } else { find(&reader, &target.snapshot.root, &path)? };
     let file = match &entry {
         Some(entry) if entry.is_file() => Some(entry),
@@ -72,6 +72,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     };
     let written = written.and_then(|()| out.flush().context(|| "cannot write the output"));
     watch.finish();
+    context.warn_of_mended(&reader);
     match written {
         Ok(()) => Ok(0),
         Err(_) if out.closed => Err(Failure { code: 0, message: None }),

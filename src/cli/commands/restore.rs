@@ -82,7 +82,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     };
     let repository = context.open()?;
     let from = args.at.target(&list(&repository)?, args.snapshot.as_deref(), context.now())?;
-    let reader = repository.reader()?;
+    let reader = repository.reader()?.with_parity();
     let plan = plan(&reader, &from.snapshot.root, to, &options(args, from.path))?;
     let mut watch = Watch::start(context);
     if context.global.dry_run {
@@ -95,6 +95,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     watch.finish();
     let done = done?;
     let seconds = begun.elapsed();
+    context.warn_of_mended(&reader);
     let told = if context.output.json {
         context.output.result(&summary(&done).with("seconds_elapsed", seconds.as_secs_f64()))
     } else {
