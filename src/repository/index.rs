@@ -3,19 +3,18 @@
 //! Truth is the packs' own footers. A chunk counts when its pack was listed with the size it was written with, is
 //! not condemned, and the chunk can be decoded from packs of which the same is true.
 
-use super::distrust;
 use super::place::{Listed, PackInfo, Place, list_footer, sort_unique};
 use super::tier::Tier;
+use super::{condemned, distrust};
 use crate::backend::{Backend, FileStat};
 use crate::crypto::{ChunkSort, Keyring};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::codec::Reader;
 use crate::format::frame::{FRAME_HEADER_LEN, FrameKind, decode_frame_header};
 use crate::format::pack::{Footer, TRAILER_LEN, Trailer};
 use crate::format::{FileName, Folder, HEADER_LEN, decode_header, limit};
 use crate::id::{ChunkId, PackId};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -49,7 +48,7 @@ impl Index {
     /// Reads condemned lists, then lists packs (in this order: rule G1), then loads what the cache knows and reads
     /// the footers of all other packs. `cache` is this repository's cache folder.
     pub fn load(backend: &dyn Backend, keyring: &Keyring, cache: Option<&Path>) -> Result<Self> {
-        let condemned = condemned(backend, keyring)?;
+        let condemned = condemned::all(backend, keyring)?;
         let (mut listed, mut apart): (HashMap<PackId, u64>, Vec<(PackId, u64)>) = Default::default();
         for FileStat { name, size } in backend.list(Folder::Packs)? {
             match name {
@@ -292,31 +291,6 @@ impl Index {
         }
         Ok(())
     }
-}
-
-/// Names of packs that are about to be deleted.
-fn condemned(backend: &dyn Backend, keyring: &Keyring) -> Result<HashSet<PackId>> {
-    let mut packs = HashSet::new();
-    for stat in backend.list(Folder::Condemned)? {
-        match read_condemned(backend, keyring, &stat.name) {
-            Ok(list) => packs.extend(list),
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(packs)
-}
-
-/// The packs one condemned list names.
-pub fn read_condemned(backend: &dyn Backend, keyring: &Keyring, name: &FileName) -> Result<Vec<PackId>> {
-    let bytes = backend.read(name, limit::SEGMENT_BYTES_MAX)?;
-    decode_header(&bytes, name, Some(keyring.repository()))?;
-    let plain = keyring.unseal(FrameKind::Condemned, &bytes[HEADER_LEN..]).map_err(|e| e.context(name))?;
-    let mut r = Reader::new(&plain, "a condemned list");
-    let count = r.count(crate::id::NAME_LEN)?;
-    let packs = (0..count).map(|_| r.name()).collect::<Result<Vec<PackId>>>()?;
-    r.end()?;
-    Ok(packs)
 }
 
 fn is_days_old(path: &Path) -> bool {

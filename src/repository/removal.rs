@@ -59,3 +59,10 @@ pub fn configs(backend: &dyn Backend, number: u32) -> Result<()> {
 pub fn copy_of_snapshot(backend: &dyn Backend, id: SnapshotId) -> Result<()> {
     backend.remove(&FileName::CopyOfSnapshot(id))
 }
+
+/// Removes a condemned list whose packs are gone.
+pub fn condemned(backend: &dyn Backend, number: u32) -> Result<()> {
+    // The other way round somebody could put it back.
+    backend.remove(&FileName::CopyOfCondemned(number))?;
+    backend.remove(&FileName::Condemned(number))
+}
