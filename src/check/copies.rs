@@ -3,7 +3,7 @@
 use super::damage::{DamageKind, REPAIR_RECORDS};
 use super::findings::Findings;
 use crate::error::{ErrorKind, Result};
-use crate::format::{FileName, Folder, limit};
+use crate::format::{FileName, Folder};
 use crate::repository::{Repository, copies};
 use crate::units::counted;
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ pub fn look(repository: &Repository, findings: &Findings<'_>) -> Result<()> {
     let backend = repository.backend().as_ref();
     let copies: BTreeSet<FileName> = backend.list(Folder::Copies)?.iter().map(|stat| stat.name).collect();
     let mut originals = BTreeSet::new();
-    for folder in [Folder::Config, Folder::Keys, Folder::Snapshots] {
+    for folder in [Folder::Config, Folder::Keys, Folder::Snapshots, Folder::Condemned] {
         originals.extend(backend.list(folder)?.iter().map(|stat| stat.name));
     }
     let mut missing = 0u64;
@@ -50,10 +50,10 @@ pub fn look(repository: &Repository, findings: &Findings<'_>) -> Result<()> {
 /// Whether an intact copy is what its original is, where that one is intact.
 fn one(repository: &Repository, copy: &FileName) -> Result<bool> {
     let backend = repository.backend().as_ref();
-    let bytes = backend.read(copy, limit::RECORD_BYTES_MAX)?;
+    let bytes = backend.read(copy, copies::bytes_max(copy))?;
     copies::judge(repository, &bytes, copy)?;
     let Some(original) = copy.original() else { return Ok(true) };
-    match backend.read(&original, limit::RECORD_BYTES_MAX) {
+    match backend.read(&original, copies::bytes_max(&original)) {
         Ok(other) => Ok(other == bytes || copies::judge(repository, &other, &original).is_err()),
         Err(_) => Ok(true),
     }
@@ -64,6 +64,7 @@ fn lost(repository: &Repository, findings: &Findings<'_>, original: &FileName) {
     let kind = match original {
         FileName::Config(_) => DamageKind::Config,
         FileName::Keys(_) => DamageKind::Keys,
+        FileName::Condemned(_) => DamageKind::CondemnedList,
         _ => DamageKind::Snapshot,
     };
     // A change of keys or config that was interrupted leaves old copies; the newest record alone counts.

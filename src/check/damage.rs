@@ -65,7 +65,10 @@ impl DamageKind {
             DamageKind::Config => "snapkeep copy --from-repo THIS into a new repository".to_owned(),
             DamageKind::Keys => "snapkeep key passwd".to_owned(),
             DamageKind::Note => "snapkeep tag".to_owned(),
-            DamageKind::CondemnedList => "update snapkeep: this version writes no such lists".to_owned(),
+            DamageKind::CondemnedList => {
+                "nothing can be written here until it can be read: bring the file back from a copy of the repository"
+                    .to_owned()
+            }
             DamageKind::PackDamaged | DamageKind::PackUnreadable => {
                 "snapkeep repair packs --apply: saves what can be saved, and a backup stores the rest anew"
                     .to_owned()

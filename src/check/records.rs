@@ -120,10 +120,16 @@ pub fn condemned(repository: &Repository, findings: &Findings<'_>) -> Result<Has
     let backend = repository.backend().as_ref();
     let mut packs = HashSet::new();
     for name in names(backend, Folder::Condemned)? {
-        match vanished(condemned::read(backend, repository.keyring(), &name)) {
+        let read = |name: &FileName| {
+            let bytes = backend.read(name, limit::SEGMENT_BYTES_MAX)?;
+            condemned::judge(&bytes, name, repository.keyring())
+        };
+        match vanished(read(&name)) {
             Ok(list) => packs.extend(list.into_iter().flatten()),
             Err(e) => {
                 findings.sort_out(DamageKind::CondemnedList, &name.path(), &e)?;
+                // Its second copy knows them, too.
+                packs.extend(name.second_copy().and_then(|copy| read(&copy).ok()).into_iter().flatten());
             }
         }
     }

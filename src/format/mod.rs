@@ -109,6 +109,7 @@ pub enum FileName {
     CopyOfSnapshot(Name),
     /// Room to spend when the disk is full.
     Reserve(u32),
+    CopyOfCondemned(u32),
 }
 
 /// A folder of the repository, for listings.
@@ -187,6 +188,7 @@ impl Folder {
                 ("config", n) => parse_number(n).map(FileName::CopyOfConfig),
                 ("keys", n) => parse_number(n).map(FileName::CopyOfKeys),
                 ("snapshot", n) => parse_random(n).map(FileName::CopyOfSnapshot),
+                ("condemned", n) => parse_number(n).map(FileName::CopyOfCondemned),
                 _ => None,
             },
         }
@@ -215,9 +217,10 @@ impl FileName {
             FileName::Condemned(_) => Folder::Condemned,
             FileName::Parity(_) => Folder::Parity,
             FileName::Reserve(_) => Folder::Reserve,
-            FileName::CopyOfConfig(_) | FileName::CopyOfKeys(_) | FileName::CopyOfSnapshot(_) => {
-                Folder::Copies
-            }
+            FileName::CopyOfConfig(_)
+            | FileName::CopyOfKeys(_)
+            | FileName::CopyOfSnapshot(_)
+            | FileName::CopyOfCondemned(_) => Folder::Copies,
         }
     }
 
@@ -227,6 +230,7 @@ impl FileName {
             FileName::Config(n) => Some(FileName::CopyOfConfig(*n)),
             FileName::Keys(n) => Some(FileName::CopyOfKeys(*n)),
             FileName::Snapshot(n) => Some(FileName::CopyOfSnapshot(*n)),
+            FileName::Condemned(n) => Some(FileName::CopyOfCondemned(*n)),
             _ => None,
         }
     }
@@ -237,6 +241,7 @@ impl FileName {
             FileName::CopyOfConfig(n) => Some(FileName::Config(*n)),
             FileName::CopyOfKeys(n) => Some(FileName::Keys(*n)),
             FileName::CopyOfSnapshot(n) => Some(FileName::Snapshot(*n)),
+            FileName::CopyOfCondemned(n) => Some(FileName::Condemned(*n)),
             _ => None,
         }
     }
@@ -252,7 +257,7 @@ impl FileName {
             | FileName::Evicted(_)
             | FileName::CopyOfSnapshot(_) => FileKind::Session,
             FileName::Note(_) => FileKind::Note,
-            FileName::Condemned(_) => FileKind::Condemned,
+            FileName::Condemned(_) | FileName::CopyOfCondemned(_) => FileKind::Condemned,
             FileName::Parity(_) => FileKind::Parity,
             FileName::Reserve(_) => FileKind::Reserve,
         }
@@ -266,7 +271,8 @@ impl FileName {
             | FileName::Condemned(n)
             | FileName::Reserve(n)
             | FileName::CopyOfConfig(n)
-            | FileName::CopyOfKeys(n) => {
+            | FileName::CopyOfKeys(n)
+            | FileName::CopyOfCondemned(n) => {
                 let mut bytes = [0; NAME_LEN];
                 bytes[..4].copy_from_slice(&n.to_le_bytes());
                 Name(bytes)
@@ -293,6 +299,7 @@ impl FileName {
             FileName::CopyOfConfig(n) => format!("{dir}/config-{n:08}"),
             FileName::CopyOfKeys(n) => format!("{dir}/keys-{n:08}"),
             FileName::CopyOfSnapshot(n) => format!("{dir}/snapshot-{n}"),
+            FileName::CopyOfCondemned(n) => format!("{dir}/condemned-{n:08}"),
             _ => format!("{dir}/{}", self.header_name()),
         }
     }

@@ -1,11 +1,11 @@
-//! Config, key slots and snapshots from their second copies, and lost second copies from the originals.
+//! Config, key slots, snapshots and condemned lists from their second copies, and lost second copies from the originals.
 
 use super::journal;
 use crate::backend::{Backend, write_new};
 use crate::compress::Level;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::{RepairAction, SessionInfo};
-use crate::format::{FileName, Folder, limit};
+use crate::format::{FileName, Folder};
 use crate::repository::writer::Writer;
 use crate::repository::{Repository, copies};
 use std::collections::BTreeSet;
@@ -37,7 +37,7 @@ enum State {
 }
 
 fn look(repository: &Repository, name: &FileName) -> Result<State> {
-    let bytes = match repository.backend().read(name, limit::RECORD_BYTES_MAX) {
+    let bytes = match repository.backend().read(name, copies::bytes_max(name)) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(State::Missing),
         Err(e) if e.kind().is_unreadable() => return Ok(State::Bad(e)),
@@ -55,7 +55,7 @@ fn originals(repository: &Repository) -> Result<Vec<FileName>> {
     let backend = repository.backend().as_ref();
     let mut names = BTreeSet::new();
     // Copies first: what is committed meanwhile is found whole, and what is removed meanwhile is judged below.
-    for folder in [Folder::Copies, Folder::Config, Folder::Keys, Folder::Snapshots] {
+    for folder in [Folder::Copies, Folder::Config, Folder::Keys, Folder::Snapshots, Folder::Condemned] {
         for stat in backend.list(folder)? {
             names.insert(stat.name.original().unwrap_or(stat.name));
         }

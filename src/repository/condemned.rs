@@ -2,13 +2,13 @@
 //!
 //! Bytes and rules: `format-spec/8-sessions-and-removal.md`.
 
-use super::{random, reserve};
+use super::{copies, random, reserve};
 use crate::backend::{Backend, write_new};
 use crate::crypto::Keyring;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::codec::{Reader, put_varint};
 use crate::format::frame::FrameKind;
-use crate::format::{FileName, Folder, HEADER_LEN, decode_header, encode_header, limit};
+use crate::format::{FileName, Folder, HEADER_LEN, decode_header, encode_header};
 use crate::id::{NAME_LEN, PackId};
 use std::collections::HashSet;
 
@@ -42,10 +42,16 @@ fn numbers(backend: &dyn Backend) -> Result<Vec<u32>> {
     Ok(numbers)
 }
 
-/// The packs one condemned list names.
+/// The packs one condemned list names, also where only its second copy is intact: without knowing them nobody could
+/// write any more.
 pub fn read(backend: &dyn Backend, keyring: &Keyring, name: &FileName) -> Result<Vec<PackId>> {
-    let bytes = backend.read(name, limit::SEGMENT_BYTES_MAX)?;
-    decode_header(&bytes, name, Some(keyring.repository()))?;
+    let judge = |bytes: &[u8], name: &FileName| judge(bytes, name, keyring);
+    copies::either(backend, name, &judge).map(|(packs, _)| packs)
+}
+
+/// The packs named by the bytes of a list, if these are as they were written.
+pub fn judge(bytes: &[u8], name: &FileName, keyring: &Keyring) -> Result<Vec<PackId>> {
+    decode_header(bytes, name, Some(keyring.repository()))?;
     let plain = keyring.unseal(FrameKind::Condemned, &bytes[HEADER_LEN..]).map_err(|e| e.context(name))?;
     let mut r = Reader::new(&plain, "a condemned list");
     let count = r.count(NAME_LEN)?;
@@ -68,5 +74,7 @@ pub fn publish(backend: &dyn Backend, keyring: &Keyring, seen: u32, packs: &[Pac
     let salt = random::bytes::<16>()?;
     bytes.extend_from_slice(&keyring.seal(FrameKind::Condemned, &plain, &salt)?);
     reserve::spending(backend, || write_new(backend, &name, &bytes))?;
+    // It holds already. Without its second copy it is only less safe from damage.
+    let _ = copies::write(backend, &name, &bytes);
     Ok(number)
 }

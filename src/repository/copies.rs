@@ -1,4 +1,5 @@
-//! Second copies of the few small files without which much is lost: config, key slots, snapshots.
+//! Second copies of the few small files without which much is lost or stands still: config, key slots, snapshots,
+//! condemned lists.
 //!
 //! Byte for byte the original, written after it and removed before it. A copy never decides what is live: it only
 //! says what the original held.
@@ -36,10 +37,7 @@ pub fn either<T>(
     original: &FileName,
     judge: &dyn Fn(&[u8], &FileName) -> Result<T>,
 ) -> Result<(T, bool)> {
-    let read = |name: &FileName| {
-        let bytes = backend.read(name, limit::RECORD_BYTES_MAX)?;
-        judge(&bytes, name)
-    };
+    let read = |name: &FileName| judge(&backend.read(name, bytes_max(name))?, name);
     let trouble = match read(original) {
         Ok(value) => return Ok((value, false)),
         Err(e) if e.kind() == ErrorKind::NotFound || e.kind().is_unreadable() => e,
@@ -51,6 +49,14 @@ pub fn either<T>(
         // What is wrong with the original is what has to be told.
         Err(e) if e.kind() == ErrorKind::NotFound || e.kind().is_unreadable() => Err(trouble),
         Err(e) => Err(e),
+    }
+}
+
+/// The most bytes such a file has.
+pub fn bytes_max(name: &FileName) -> u64 {
+    match name {
+        FileName::Condemned(_) | FileName::CopyOfCondemned(_) => limit::SEGMENT_BYTES_MAX,
+        _ => limit::RECORD_BYTES_MAX,
     }
 }
 
@@ -75,13 +81,9 @@ pub fn judge(repository: &Repository, bytes: &[u8], name: &FileName) -> Result<(
         FileName::Keys(_) | FileName::CopyOfKeys(_) => {
             super::keys::judge(bytes, name, repository.id()).map(|_| ())
         }
+        FileName::Condemned(_) | FileName::CopyOfCondemned(_) => {
+            super::condemned::judge(bytes, name, repository.keyring()).map(|_| ())
+        }
         _ => super::snapshots::judge(repository, bytes, name).map(|_| ()),
     }
-}
-
-/// The bytes of a copy, for putting the original right.
-pub fn read(backend: &dyn Backend, original: &FileName) -> Result<Vec<u8>> {
-    let copy = original.second_copy();
-    let copy = copy.ok_or_else(|| Error::invalid(format!("{original} has no second copy")))?;
-    backend.read(&copy, limit::RECORD_BYTES_MAX)
 }

@@ -21,6 +21,8 @@ pub fn note(backend: &dyn Backend, name: Name) -> Result<()> {
 
 /// Removes a condemned list whose packs are gone, unless it is the highest.
 pub fn condemned(backend: &dyn Backend, number: u32) -> Result<()> {
+    // The other way round somebody could put it back.
+    backend.remove(&FileName::CopyOfCondemned(number))?;
     backend.remove(&FileName::Condemned(number))
 }
 

@@ -32,13 +32,16 @@ fn forget_all(home: &Home) {
 fn a_prune_says_what_it_would_do_and_then_does_it() {
     let home = Home::with_snapshot();
     forget_all(&home);
-    let plan: Value = serde_json::from_str(&home.good(&["prune", "-n", "--json"])).expect("JSON");
+    // Status lines may come before it.
+    let summary =
+        |text: String| -> Value { serde_json::from_str(text.lines().last().expect("a line")).expect("JSON") };
+    let plan = summary(home.good(&["prune", "-n", "--json"]));
     assert_eq!(plan["message_type"], "summary");
     assert_eq!(plan["dry_run"], true);
     assert_eq!(plan["packfiles"]["remove"], 2);
     assert_eq!(plan["packfiles"]["deleted"], 0);
     let promised = plan["bytes"]["remove"].as_u64().expect("a number");
-    let done: Value = serde_json::from_str(&home.good(&["prune", "--json"])).expect("JSON");
+    let done = summary(home.good(&["prune", "--json"]));
     assert_eq!(done["bytes"]["deleted"].as_u64(), Some(promised), "what was promised is what was freed");
     assert_eq!(done["packfiles"]["deleted"], 2);
     assert!(home.good(&["gc"]).contains("nothing to free"));

@@ -2,7 +2,7 @@
 //! a repair can be cut short.
 
 use super::check_stand::{NOW, check, everything, generations, over};
-use super::repair::{mend, with_parity};
+use super::repair::with_parity;
 use super::shelf::Random;
 use rayon::prelude::*;
 use snapkeep::backend::memory::MemoryBackend;
@@ -17,9 +17,9 @@ use snapkeep::manifest::walk::Walk;
 use snapkeep::progress::{Progress, Silent};
 use snapkeep::repair::parity::{self, ParityOptions};
 use snapkeep::repair::snapshots::{self as repair_snapshots, SnapshotsOptions, SnapshotsReport};
-use snapkeep::repository::Repository;
 use snapkeep::repository::reader::Reader;
 use snapkeep::repository::snapshots::{self, Listed};
+use snapkeep::repository::{Repository, condemned};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -37,9 +37,13 @@ pub fn mend_snapshots(repository: &Arc<Repository>, salvage: bool) -> SnapshotsR
     repair_snapshots::run(repository, &options, &Progress::new(), &Silent).expect("repaired")
 }
 
-fn mend_parity(repository: &Repository) {
+/// Everything that repair does.
+fn repair_all(repository: &Arc<Repository>) -> Result<()> {
+    snapkeep::repair::packs::run(repository, &super::repair::options(), &Progress::new(), &Silent)?;
+    let options = SnapshotsOptions { apply: true, now: NOW, ..SnapshotsOptions::default() };
+    repair_snapshots::run(repository, &options, &Progress::new(), &Silent)?;
     let options = ParityOptions { apply: true, now: NOW, ..ParityOptions::default() };
-    parity::run(repository, &options, &Progress::new()).expect("repaired");
+    parity::run(repository, &options, &Progress::new()).map(|_| ())
 }
 
 fn content(reader: &Reader, content: &Content) -> Result<Vec<u8>> {
@@ -82,6 +86,7 @@ fn stand(percent: u32) -> Stand {
     let (backend, repository) = with_parity(percent);
     let listed = generations(&repository, 3);
     snapshots::set_tags(&repository, listed[1].id, vec!["kept".into()], NOW).expect("noted");
+    condemned::publish(&backend, repository.keyring(), 0, &[Name([9; 16])]).expect("published");
     let model = all_restorable(&repository);
     assert_eq!((model.len(), model[&listed[0].id].len()), (3, 3));
     Stand { repository, files: backend.files(), model }
@@ -92,12 +97,13 @@ fn repair_and_judge(stand: &Stand, damaged: &Files, what: &str) -> (Repository, 
     let (backend, repository) = over(&stand.repository, damaged);
     let repository = Arc::new(repository);
     let before = all_restorable(&repository);
-    let all = |repository: &Arc<Repository>| {
-        mend(repository, true);
-        mend_snapshots(repository, false);
-        mend_parity(repository);
-    };
-    all(&repository);
+    if let Err(e) = repair_all(&repository) {
+        // What is about to be deleted cannot be known: nobody may write then.
+        let lost = |name| damaged.get(&name) != stand.files.get(&name);
+        assert!(lost(FileName::Condemned(1)) && lost(FileName::CopyOfCondemned(1)), "{what}: {e}");
+        assert!(damaged.keys().all(|name| backend.files().contains_key(name)), "{what}");
+        return (repository.with_backend(Arc::new(backend)), before);
+    }
     let repaired = backend.files();
     for name in damaged.keys() {
         let stray_parity =
@@ -124,7 +130,7 @@ fn repair_and_judge(stand: &Stand, damaged: &Files, what: &str) -> (Repository, 
         let there: BTreeSet<&Vec<u8>> = after[&made.id].keys().collect();
         assert!(there.is_superset(&of_origin), "{what}: the repaired one lacks an undamaged file");
     }
-    all(&repository);
+    repair_all(&repository).expect("repaired again");
     let again = backend.files();
     let news: Vec<_> =
         again.iter().filter(|(name, bytes)| repaired.get(name) != Some(bytes)).map(|(n, _)| n).collect();
@@ -418,16 +424,7 @@ fn a_repair_cut_short_anywhere_is_finished_by_the_next() {
             let budget = Arc::new(AtomicI64::new(left));
             let mortal = Mortal { behind: behind.clone(), left: Arc::clone(&budget) };
             let cut = Arc::new(stand.repository.with_backend(Arc::new(mortal)));
-            let options = super::repair::options();
-            let done = snapkeep::repair::packs::run(&cut, &options, &Progress::new(), &Silent)
-                .and_then(|_| {
-                    let options = SnapshotsOptions { apply: true, now: NOW, ..SnapshotsOptions::default() };
-                    repair_snapshots::run(&cut, &options, &Progress::new(), &Silent)
-                })
-                .and_then(|_| {
-                    let options = ParityOptions { apply: true, now: NOW, ..ParityOptions::default() };
-                    parity::run(&cut, &options, &Progress::new())
-                });
+            let done = repair_all(&cut);
             drop(cut);
             let (repository, after) =
                 repair_and_judge(&stand, &behind.files(), &format!("cut after {left} of {percent} %"));
