@@ -4,7 +4,7 @@
 //! A tombstone is never taken back: a collector may be about to act on it. Who wants the snapshot again commits it
 //! anew (`undelete`). Clocks decide here how long something can be brought back, and nothing else.
 
-use super::notes::{self, Notes, Pin};
+use super::notes::{self, Notes};
 use super::snapshots::Listed;
 use super::{Repository, removal, sighting};
 use crate::clock::Timestamp;
@@ -101,19 +101,21 @@ pub fn delete(repository: &Repository, ids: &[SnapshotId]) -> Result<()> {
     Ok(())
 }
 
-/// The pin of a snapshot, looked up now.
-pub fn pin_of(repository: &Repository, id: SnapshotId) -> Result<Option<Pin>> {
-    Ok(Notes::load(repository)?.state(id).pin)
-}
-
 /// Removes notes about snapshots that are no longer there, which a deletion that was killed has left; returns how
 /// many. For collectors; nobody else needs it.
 pub fn sweep(repository: &Repository) -> Result<u64> {
     // Notes first: whoever wrote one saw the snapshot's record, so a record missing afterwards has been deleted.
     let notes = Notes::load(repository)?;
     let backend = repository.backend().as_ref();
-    let there: HashSet<Name> =
-        backend.list(Folder::Snapshots)?.iter().map(|stat| stat.name.header_name()).collect();
+    // A copy without its record means that the record was lost: it may come back, and its pin with it.
+    let mut there: HashSet<Name> = HashSet::new();
+    for folder in [Folder::Copies, Folder::Snapshots] {
+        for stat in backend.list(folder)? {
+            if let FileName::CopyOfSnapshot(id) | FileName::Snapshot(id) = stat.name {
+                there.insert(id);
+            }
+        }
+    }
     let mut removed = 0;
     for named in notes.iter() {
         if Name::parse(&named.note.snapshot).is_ok_and(|id| !there.contains(&id)) {

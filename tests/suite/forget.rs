@@ -384,8 +384,13 @@ fn the_trash_expires_by_clocks_that_make_sense_and_no_others() {
     trash::delete(&repository, &expired(at(40), 30)).expect("deleted");
     assert_eq!(in_trash(&repository), ids(&all[..3]));
     assert!(!trash::has_record(&repository, all[3].id).expect("listed"));
-    // A deletion killed between record and notes leaves notes, which are swept.
+    // A record that is lost may come back from its second copy: its notes stay.
+    let copy = FileName::CopyOfSnapshot(all[2].id);
+    assert!(repository.backend().list(Folder::Copies).expect("listed").iter().any(|stat| stat.name == copy));
     repository.backend().remove(&FileName::Snapshot(all[2].id)).expect("removed");
+    assert_eq!(trash::sweep(&repository).expect("swept"), 0);
+    // A deletion killed between record and notes leaves notes, which are swept.
+    repository.backend().remove(&copy).expect("removed");
     assert_eq!(trash::sweep(&repository).expect("swept"), 1);
     assert_eq!(trash::sweep(&repository).expect("swept"), 0);
     assert_eq!(in_trash(&repository), ids(&all[..2]));
