@@ -20,6 +20,7 @@ mod fence;
 mod full;
 mod kills;
 mod loop_disk;
+mod mutations;
 mod os;
 mod power;
 mod protocol;
