@@ -23,6 +23,7 @@ mod fence;
 mod full;
 mod kills;
 mod loop_disk;
+mod mutations;
 mod os;
 mod prune;
 mod power;
