@@ -5,24 +5,35 @@
 //! are crashed again.
 
 use crate::counters::{count, seed, size};
-use crate::shelf::{Random, Tree, try_repository};
-use crate::simulation::{Fact, Promised, back_up, create, edit, go_on, small_tree};
+use crate::shelf::{self, Random, Tree, try_repository};
+use crate::simulation::{
+    Fact, Promised, TRASH, Then, back_up, collect, create, edit, forget, go_on, newest, open, small_tree,
+    undelete,
+};
 use snapkeep::backend::disk::simulated::{Act, Effect, Event, Fate, Features, SimulatedDisk, Step, Volume};
+use snapkeep::backend::disk::{Disk, DiskFile};
 use snapkeep::backend::local::LocalBackend;
 use snapkeep::clock::{FixedClock, Timestamp};
 use snapkeep::copy::{self, CopyOptions};
 use snapkeep::crypto::password::Password;
-use snapkeep::format::Folder;
 use snapkeep::format::key::KdfCost;
+use snapkeep::format::snapshot::SessionInfo;
+use snapkeep::format::{FileName, Folder};
+use snapkeep::gc::PruneReport;
 use snapkeep::id::SnapshotId;
 use snapkeep::progress::{Progress, Silent};
+use snapkeep::repair::packs::{self as repair_packs, PacksOptions};
+use snapkeep::repair::parity::{self as repair_parity, ParityOptions};
+use snapkeep::repair::snapshots::{self as repair_snapshots, SnapshotsOptions};
 use snapkeep::repository::keys::{self, SlotOwner};
 use snapkeep::repository::{Repository, snapshots};
 use std::collections::{BTreeSet, HashSet};
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Pending effects of which every subset is tried.
 const ALL_SUBSETS_UP_TO: usize = 7;
@@ -44,6 +55,10 @@ struct Story {
     told: Vec<Told>,
     /// Crashes before so many calls are left out.
     from: usize,
+    /// Every recovery collects.
+    collects: bool,
+    /// Nor are crashes at these, and after them every recovery repairs first.
+    damaged: Option<std::ops::Range<usize>>,
     random: Random,
     tree: Tree,
     time: i64,
@@ -62,6 +77,8 @@ impl Story {
             disk,
             told: Vec::new(),
             from: 0,
+            collects: false,
+            damaged: None,
             random,
             tree,
             time: 1000,
@@ -89,6 +106,30 @@ impl Story {
         id
     }
 
+    fn forget(&mut self, repository: &Repository, id: SnapshotId) {
+        self.tell(0, Fact::Forgetting(id));
+        forget(repository, id, true, self.time).expect("forgotten");
+        self.tell(0, Fact::Forgotten(id));
+    }
+
+    fn bury(&mut self, repository: &Repository, id: SnapshotId) {
+        self.tell(0, Fact::Burying(id));
+        forget(repository, id, false, self.time).expect("in the trash");
+        self.tell(0, Fact::Buried(id));
+    }
+
+    fn undelete(&mut self, repository: &Arc<Repository>, id: SnapshotId) -> SnapshotId {
+        self.tell(0, Fact::Returning(id));
+        let back = undelete(repository, id, self.time).expect("brought back");
+        self.tell(0, Fact::Returned(id, back.new));
+        back.new
+    }
+
+    fn collect(&mut self, repository: &Arc<Repository>, trash: Duration) -> PruneReport {
+        self.time += 10;
+        collect(repository, self.time, trash).expect("collected")
+    }
+
     fn tag(&mut self, repository: &Repository, id: SnapshotId) {
         let tags = vec![format!("tag-{}", self.time)];
         self.tell(0, Fact::Tagging(id, tags.clone()));
@@ -114,6 +155,111 @@ fn plain_story(features: Features, seed: u64) -> Story {
     let first = story.back_up(0, &repository);
     story.back_up(0, &repository);
     story.tag(&repository, first);
+    story.back_up(0, &repository);
+    story
+}
+
+/// Backups, some of them forgotten, in the trash, brought back, emptied from it, and collections that rewrite packs.
+fn collection_story(features: Features, seed: u64) -> Story {
+    let mut story = Story::begin("collection", features, seed);
+    story.collects = true;
+    let repository = story.create("/repository");
+    let first = story.back_up(0, &repository);
+    let second = story.back_up(0, &repository);
+    story.from = story.disk.recorded();
+    let third = story.back_up(0, &repository);
+    story.bury(&repository, first);
+    story.forget(&repository, second);
+    let done = story.collect(&repository, TRASH);
+    assert!(done.deleted_packs > 0 && done.written_bytes > 0, "packs are rewritten: {done:?}");
+    let first = story.undelete(&repository, first);
+    story.bury(&repository, third);
+    story.tell(0, Fact::Forgetting(third));
+    let done = story.collect(&repository, Duration::ZERO);
+    assert!(done.deleted_packs > 0 && done.expired == 1, "the trash is emptied: {done:?}");
+    story.tell(0, Fact::Forgotten(third));
+    story.back_up(0, &repository);
+    story.forget(&repository, first);
+    assert!(story.collect(&repository, TRASH).deleted_packs > 0);
+    story
+}
+
+/// A collection condemns what a backup relies on, which commits; so that the next one rescues it.
+fn rescue_story(features: Features, seed: u64) -> Story {
+    let mut story = Story::begin("rescue", features, seed);
+    story.collects = true;
+    let repository = story.create("/repository");
+    let first = story.back_up(0, &repository);
+    let parent = newest(&repository).expect("listed");
+    let tree = story.tree.clone();
+    story.back_up(0, &repository);
+    let second = newest(&repository).expect("listed").expect("one").id;
+    story.from = story.disk.recorded();
+    let session = shelf::session(&repository).expect("a session");
+    story.forget(&repository, first);
+    story.forget(&repository, second);
+    assert!(story.collect(&repository, TRASH).waiting_packs > 0);
+    let id = shelf::commit_in(session, &tree, story.time, parent.as_ref(), &|_| {}).expect("committed");
+    story.tell(0, Fact::Reported(id, Arc::new(tree)));
+    let done = story.collect(&repository, TRASH);
+    assert!(done.rescued > 0 && done.deleted_packs > 0, "{done:?}");
+    story.back_up(0, &repository);
+    story
+}
+
+/// Flips a bit in the middle of a file, durably.
+fn damage(disk: &SimulatedDisk, path: &Path) {
+    let mut file = disk.open(path).expect("there");
+    let mut bytes = vec![0; file.size().expect("a size") as usize];
+    file.read_exact_at(&mut bytes, 0).expect("read");
+    let at = bytes.len() / 2;
+    bytes[at] ^= 4;
+    file.write_all(&bytes).and_then(|()| file.sync()).expect("written");
+}
+
+/// Repairs whatever there is to repair.
+fn repair(repository: &Arc<Repository>) -> Result<(), String> {
+    let packs = PacksOptions { apply: true, ..PacksOptions::default() };
+    let done = repair_packs::run(repository, &packs, &Progress::new(), &Silent).map_err(|e| e.to_string())?;
+    if let Some(lost) = done.repairs.iter().find(|r| !r.done()) {
+        return Err(format!("repair packs: {lost:?}"));
+    }
+    let info = SessionInfo::default();
+    let snapshots = SnapshotsOptions { apply: true, info, ..SnapshotsOptions::default() };
+    let done = repair_snapshots::run(repository, &snapshots, &Progress::new(), &Silent);
+    let done = done.map_err(|e| e.to_string())?;
+    if done.is_hopeless() || !done.snapshots.is_empty() {
+        return Err(format!("repair snapshots: {done:?}"));
+    }
+    let parity = ParityOptions { apply: true, ..ParityOptions::default() };
+    let done = repair_parity::run(repository, &parity, &Progress::new()).map_err(|e| e.to_string())?;
+    if done.hurt.is_empty() { Ok(()) } else { Err(format!("repair parity: {:?}", done.hurt)) }
+}
+
+/// A repository with parity, of which packs and a record are damaged and repaired.
+fn repair_story(features: Features, seed: u64) -> Story {
+    let mut story = Story::begin("repair", features, seed);
+    story.collects = true;
+    let repository = story.create("/repository");
+    story.back_up(0, &repository);
+    // A crash here leaves a repository as whole as before.
+    story.from = story.disk.recorded();
+    let percent = ParityOptions { percent: Some(100), apply: true, ..ParityOptions::default() };
+    repair_parity::run(&repository, &percent, &Progress::new()).expect("parity");
+    let repository = open(&story.disk, Path::new("/repository"), None).expect("a repository");
+    let id = story.back_up(0, &repository);
+    let packs = repository.backend().list(Folder::Packs).expect("listed");
+    let until = story.disk.recorded();
+    for pack in packs.iter().take(3) {
+        damage(&story.disk, &Path::new("/repository").join(pack.name.path()));
+    }
+    damage(&story.disk, &Path::new("/repository").join(FileName::Snapshot(id).path()));
+    story.damaged = Some(until..story.disk.recorded());
+    let repository = open(&story.disk, Path::new("/repository"), None).expect("a repository");
+    repair(&repository).expect("repaired");
+    let lists = repository.backend().list(Folder::Condemned).expect("listed");
+    assert!(!lists.is_empty(), "damaged packs are condemned");
+    assert!(story.collect(&repository, TRASH).deleted_packs >= 3);
     story.back_up(0, &repository);
     story
 }
@@ -259,7 +405,16 @@ fn prove(story: &Story, volume: Volume, calls: usize, thoroughly: bool) -> Resul
     disk.record();
     for (number, place) in story.places.iter().enumerate() {
         let promised = story.promised(number, calls);
-        let repository = go_on(&disk, place, promised, &story.tree, calls as u64, thoroughly)?;
+        if story.damaged.as_ref().is_some_and(|damaged| calls >= damaged.end) {
+            let repository = open(&disk, place, None).map_err(|e| format!("opening for a repair: {e}"))?;
+            repair(&repository)?;
+        }
+        let then = match (thoroughly, story.collects) {
+            (true, _) => Then::Settle,
+            (false, true) => Then::Collect,
+            (false, false) => Then::BackUp,
+        };
+        let repository = go_on(&disk, place, promised, &story.tree, calls as u64, then)?;
         let open = repository.backend().list(Folder::Sessions).map_err(|e| e.to_string())?;
         if story.features.locks && !open.is_empty() {
             return Err(format!("a dead session stays: {open:?}"));
@@ -331,7 +486,8 @@ fn enumerate(story: &Story, seed: u64, drawn: usize, totals: &Totals) {
             steps.iter().for_each(|step| volume.step(step));
             let by_now = story.told.iter().filter(|t| t.calls <= calls).count();
             let repeated = is_shard(&events[calls - 1]) && !random.below(16).is_multiple_of(size(16, 1));
-            if (!changed && by_now == told) || calls < story.from || repeated {
+            let damaging = story.damaged.as_ref().is_some_and(|damaged| damaged.contains(&calls));
+            if (!changed && by_now == told) || calls < story.from || repeated || damaging {
                 continue;
             }
             told = by_now;
@@ -372,6 +528,33 @@ fn a_crash_at_any_call_loses_nothing_that_was_reported() {
         }
     }
     finish("T1", &totals);
+}
+
+#[test]
+fn a_crash_at_any_call_of_a_collection_loses_nothing_and_keeps_nothing_idle() {
+    let seed = seed(5);
+    println!("seed {seed}");
+    let totals = Totals::default();
+    for round in 0..size(1, 20) {
+        for features in [Features::ALL, Features::NONE] {
+            enumerate(&collection_story(features, seed + round), seed + round, size(16, 512), &totals);
+            enumerate(&rescue_story(features, seed + round), seed + round, size(16, 512), &totals);
+        }
+    }
+    finish("T1 collection", &totals);
+}
+
+#[test]
+fn a_crash_at_any_call_of_a_repair_can_be_repaired() {
+    let seed = seed(6);
+    println!("seed {seed}");
+    let totals = Totals::default();
+    for round in 0..size(1, 20) {
+        for features in [Features::ALL, Features::NONE] {
+            enumerate(&repair_story(features, seed + round), seed + round, size(16, 512), &totals);
+        }
+    }
+    finish("T1 repair", &totals);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use crate::counters::{count, seed, size};
 use crate::shelf::{self, Random, Tree};
-use crate::simulation::{Fact, Promised, back_up, create, edit, go_on, newest, open, small_tree};
+use crate::simulation::{Fact, Promised, Then, back_up, create, edit, go_on, newest, open, small_tree};
 use rustix::io::Errno;
 use snapkeep::backend::disk::simulated::{Act, Call, Conductor, Fault, Features, SimulatedDisk, Volume};
 use snapkeep::check::{self, CheckOptions};
@@ -161,7 +161,8 @@ fn try_one(operation: &Operation, at: u64, fault: usize, totals: &Totals) -> Res
     let after = SimulatedDisk::new(left, operation.features);
     for (place, promised) in places {
         let files = || after.volume().files();
-        go_on(&after, &place, promised, &operation.tree, at, at.is_multiple_of(16)).map_err(|e| {
+        let then = if at.is_multiple_of(16) { Then::Settle } else { Then::BackUp };
+        go_on(&after, &place, promised, &operation.tree, at, then).map_err(|e| {
             format!("{fault:?} of {call:?}: {outcome}, crashed {crashed}, then: {e}\n{:?}", files())
         })?;
     }

@@ -3,7 +3,7 @@
 
 use crate::counters::{count, seed, size};
 use crate::shelf::{Random, Tree, file};
-use crate::simulation::{Fact, Promised, back_up, create, edit, go_on, open, small_tree};
+use crate::simulation::{Fact, Promised, Then, back_up, create, edit, go_on, open, small_tree};
 use snapkeep::backend::disk::simulated::{Features, SimulatedDisk, Volume};
 use snapkeep::clock::Timestamp;
 use snapkeep::error::Result;
@@ -70,7 +70,7 @@ fn try_size(start: &Volume, features: Features, blocks: u64, seed: u64) -> std::
     // Where the repository stood from the start, it stands now.
     let was_made = !start.files().is_empty();
     let promised = run.promised.or(was_made.then(Promised::default));
-    go_on(&roomy, Path::new(PLACE), promised, &tree, blocks, true)
+    go_on(&roomy, Path::new(PLACE), promised, &tree, blocks, Then::Settle)
         .map_err(|e| format!("with room again: {e}"))?;
     Ok(enough)
 }

@@ -3,7 +3,7 @@
 
 use crate::counters::{count, seed, size};
 use crate::shelf::{Random, Tree};
-use crate::simulation::{Fact, Promised, back_up, create, edit, go_on, open, small_tree};
+use crate::simulation::{Fact, Promised, Then, back_up, create, edit, go_on, open, small_tree};
 use rustix::io::Errno;
 use snapkeep::backend::disk::simulated::{
     Act, Call, Conductor, Fate, Fault, Features, SimulatedDisk, Volume,
@@ -231,7 +231,8 @@ fn try_schedule(stage: &Stage, seed: u64, totals: &Totals) -> Result<(), String>
         let fate = |_| if random.below(8) < likely { Fate::Kept } else { Fate::Lost };
         let fates: Vec<Fate> = (0..volume.pending().len()).map(fate).collect();
         let after = SimulatedDisk::new(volume.crashed(&fates), Features::ALL);
-        go_on(&after, Path::new(PLACE), Some(promised), &stage.tree, seed, calls == events.len())
+        let then = if calls == events.len() { Then::Settle } else { Then::BackUp };
+        go_on(&after, Path::new(PLACE), Some(promised), &stage.tree, seed, then)
             .map_err(|e| format!("crash after {calls} of {} calls, {fates:?}: {e}", events.len()))?;
     }
     Ok(())

@@ -140,6 +140,10 @@ impl SimulatedDisk {
         self.lock().volume.clone()
     }
 
+    pub fn features(&self) -> Features {
+        self.lock().features
+    }
+
     pub fn set_blocks_max(&self, max: Option<u64>) {
         self.lock().blocks_max = max;
     }
