@@ -7,7 +7,7 @@ use super::footer::read_footer;
 use super::place::{Listed, PackInfo, Place, list_footer, sort};
 use super::tier::{Copy, Tier};
 use super::tiers::{merge_tiers, open_tiers};
-use super::{condemned, distrust};
+use super::{condemned, distrust, filter};
 use crate::backend::{Backend, FileStat};
 use crate::crypto::Keyring;
 use crate::error::{Error, ErrorKind, Result};
@@ -220,8 +220,9 @@ impl Index {
     /// Adds a tier, on disk where that works.
     fn push_tier(&mut self, packs: Vec<PackInfo>, mut listed: Vec<Listed>, cache: Option<&Path>) {
         sort(&mut listed);
-        let built =
-            cache.and_then(|dir| Tier::build(dir, &packs, |put| listed.iter().try_for_each(put)).ok());
+        let built = cache.and_then(|dir| {
+            Tier::build(dir, &packs, listed.len() as u64, |put| listed.iter().try_for_each(put)).ok()
+        });
         self.tiers.push(built.unwrap_or_else(|| Tier::in_memory(packs, listed)));
     }
 
@@ -244,7 +245,7 @@ impl Index {
                 return;
             };
             for path in chosen.iter().filter_map(Tier::path) {
-                let _ = std::fs::remove_file(path);
+                filter::remove_with_tier(path);
             }
             self.tiers.push(merged);
         }
@@ -253,7 +254,7 @@ impl Index {
     /// Remembers the packs of a finished backup, so that the next one need not read their footers.
     pub fn remember(cache: &Path, packs: Vec<PackInfo>, mut listed: Vec<Listed>) -> Result<()> {
         sort(&mut listed);
-        Tier::build(cache, &packs, |put| listed.iter().try_for_each(put)).map(|_| ())
+        Tier::build(cache, &packs, listed.len() as u64, |put| listed.iter().try_for_each(put)).map(|_| ())
     }
 
     /// Where a chunk lies: the copy with the shortest history.

@@ -1,6 +1,7 @@
 //! A repository: create, open, and hand out what reads and writes it.
 
 pub mod place;
+pub mod filter;
 pub mod condemned;
 pub mod copies;
 pub mod parity;

@@ -3,6 +3,7 @@
 //! A tier file is built aside, renamed into place, and from then on only opened read-only, by any number of
 //! processes. It holds nothing that the packs do not say; any trouble with it means: delete and rebuild.
 
+use super::filter::Filter;
 use super::place::{Listed, PLACE_LEN, PackInfo, Place, decode_bases, encode_bases};
 use crate::crypto::ChunkSort;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -36,7 +37,15 @@ struct Disk {
     path: PathBuf,
     chunks: ReadOnlyTable<IdKey, &'static [u8]>,
     count: u64,
+    /// Most questions are about chunks that are not there.
+    filter: Option<Filter>,
     _db: ReadOnlyDatabase,
+}
+
+impl Disk {
+    fn lacks(&self, id: &ChunkId) -> bool {
+        self.filter.as_ref().is_some_and(|filter| !filter.may_hold(id))
+    }
 }
 
 /// One copy of a chunk: where it lies, its number in the tier, what it is stored against.
@@ -120,6 +129,7 @@ impl Tier {
                 let first = listed.partition_point(|l| l.id < *id);
                 Ok(listed.get(first).filter(|l| l.id == *id).map(|l| (l.place, first as u32)))
             }
+            Chunks::Disk(disk) if disk.lacks(id) => Ok(None),
             Chunks::Disk(disk) => {
                 let found = disk.chunks.get(&id.0).map_err(broken)?;
                 Ok(found.and_then(|guard| first_copy(guard.value())))
@@ -140,6 +150,7 @@ impl Tier {
                 };
                 Ok(copies.map(copy).collect())
             }
+            Chunks::Disk(disk) if disk.lacks(id) => Ok(Vec::new()),
             Chunks::Disk(disk) => match disk.chunks.get(&id.0).map_err(broken)? {
                 None => Ok(Vec::new()),
                 Some(guard) => all_copies(guard.value()).ok_or_else(|| broken("a damaged place")),
@@ -186,26 +197,35 @@ impl Tier {
         let chunks = read.open_table(CHUNKS).map_err(broken)?;
         let count = read.open_table(COUNT).map_err(broken)?.get(()).map_err(broken)?;
         let count = count.ok_or_else(|| broken("no count"))?.value();
-        let disk = Disk { path: path.to_path_buf(), chunks, count, _db: db };
+        let disk = Disk { path: path.to_path_buf(), chunks, count, filter: Filter::load(path), _db: db };
         Ok(Tier { packs, chunks: Chunks::Disk(Box::new(disk)) })
     }
 
-    /// Writes a tier file under a random name in `dir` and opens it. `fill` gives the chunks in order of id,
+    /// Writes a tier file of at most `chunks` chunks under a random name in `dir` and opens it. `fill` gives the chunks in order of id,
     /// copies of one by depth.
     pub fn build(
         dir: &Path,
         packs: &[PackInfo],
+        chunks: u64,
         fill: impl FnOnce(&mut dyn FnMut(&Listed) -> Result<()>) -> Result<()>,
     ) -> Result<Self> {
         let name = super::random::name()?;
+        let mut filter = Filter::new(chunks);
         let aside = dir.join(format!("{name}.building"));
         let path = dir.join(format!("{name}.redb"));
-        let result = build_at(&aside, packs, fill)
+        let filled = |put: &mut dyn FnMut(&Listed) -> Result<()>| {
+            fill(&mut |listed| {
+                filter.insert(&listed.id);
+                put(listed)
+            })
+        };
+        let result = build_at(&aside, packs, filled)
             .and_then(|()| std::fs::rename(&aside, &path).context(|| "cannot name the index cache"));
         if result.is_err() {
             let _ = std::fs::remove_file(&aside);
         }
         result?;
+        filter.store(&path);
         Tier::open(&path)
     }
 }

@@ -1,5 +1,6 @@
 //! The files of tiers in the cache: open those that fit a listing, merge several into one.
 
+use super::filter;
 use super::place::{Listed, PackInfo};
 use super::tier::Tier;
 use crate::error::{Error, Result};
@@ -21,6 +22,11 @@ pub fn open_tiers(dir: &Path, listed: &mut HashMap<PackId, u64>) -> Vec<Tier> {
             // Left behind by a run that was killed.
             let _ = std::fs::remove_file(&path);
         }
+        let forlorn =
+            path.extension().is_some_and(|e| e == "filter") && !path.with_extension("redb").exists();
+        if forlorn && is_days_old(&path) {
+            let _ = std::fs::remove_file(&path);
+        }
         if path.extension().is_none_or(|e| e != "redb") {
             continue;
         }
@@ -32,9 +38,7 @@ pub fn open_tiers(dir: &Path, listed: &mut HashMap<PackId, u64>) -> Vec<Tier> {
                 tiers.push(tier);
             }
             // A pack is gone, condemned or listed twice, or the file is damaged: the footers will tell it anew.
-            _ => {
-                let _ = std::fs::remove_file(&path);
-            }
+            _ => filter::remove_with_tier(&path),
         }
     }
     tiers
@@ -66,7 +70,8 @@ pub fn merge_tiers(dir: &Path, tiers: &[Tier]) -> Result<Tier> {
             heads.push((receive.recv().ok().transpose()?, receive));
         }
         // `heads` moves in: should building fail, the readers' channels close and their threads end.
-        Tier::build(dir, &packs, move |put| {
+        let chunks = tiers.iter().map(Tier::count).sum();
+        Tier::build(dir, &packs, chunks, move |put| {
             loop {
                 let next = heads
                     .iter()
