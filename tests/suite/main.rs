@@ -21,6 +21,7 @@ mod crash;
 mod crowd;
 mod fence;
 mod full;
+mod golden;
 mod kills;
 mod loop_disk;
 mod mutations;
