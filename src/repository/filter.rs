@@ -26,7 +26,7 @@ fn path_of(tier: &Path) -> PathBuf {
 fn probes(id: &ChunkId, blocks: usize) -> (usize, [u16; PROBES]) {
     let word = |at: usize| u64::from(u16::from_le_bytes([id.0[at], id.0[at + 1]]));
     let hash = word(0) | word(2) << 16 | word(4) << 32 | word(6) << 48;
-    let block = (u128::from(hash) * blocks as u128 >> 64) as usize;
+    let block = ((u128::from(hash) * blocks as u128) >> 64) as usize;
     let bit = |probe: usize| (word(8 + 2 * probe) % (8 * BLOCK_BYTES as u64)) as u16;
     (block, std::array::from_fn(bit))
 }
