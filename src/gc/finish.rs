@@ -1,6 +1,7 @@
 //! From a published list to deleted packs: wait, mark again, rescue, delete. Whoever finds a list goes on with it.
 
-use super::{PruneOptions, PruneReport, Scratch, look, refuse_damage, repack};
+use super::look::look;
+use super::{PruneOptions, PruneReport, refuse_damage, repack};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Folder;
 use crate::id::{Name, PackId};
@@ -101,8 +102,7 @@ fn rescue(
 ) -> Result<()> {
     let backend = repository.backend();
     for _ in 0..ATTEMPTS {
-        let scratch = Scratch::new(repository);
-        let look = look(repository, &scratch, progress)?;
+        let look = look(repository, progress)?;
         let lost = look.live.lost();
         if lost.is_empty() {
             // Snapshots that were seen gone must stay gone, and packs that were seen must stay, whatever crashes now.
@@ -117,8 +117,7 @@ fn rescue(
             }
             // Gone under our hands, or damaged: the next look tells.
             None => {
-                let listed = backend.list(Folder::Packs)?;
-                if listed.len() == look.packs.len() {
+                if !look.is_overtaken(repository)? {
                     refuse_damage(&look)?;
                 }
             }

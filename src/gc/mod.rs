@@ -5,24 +5,20 @@
 
 mod finish;
 pub mod live;
+mod look;
 pub mod plan;
 mod repack;
 
 use crate::clock::Timestamp;
 use crate::compress::Level;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{FileName, Folder};
-use crate::id::{ChunkId, PackId, SnapshotId};
+use crate::id::PackId;
 use crate::progress::{Problem, Progress, Report};
-use crate::repository::index::{Index, Sides};
 use crate::repository::reader::Reader;
-use crate::repository::{
-    Repository, condemned, distrust, random, reserve, sessions, sighting, snapshots, trash,
-};
-use live::Live;
+use crate::repository::{Repository, condemned, reserve, sessions, sighting, trash};
+use look::{Look, look};
 use plan::{PackUse, Plan};
-use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,17 +106,6 @@ pub struct PruneReport {
     pub short_of_space: bool,
 }
 
-/// One look at everything: which packs there are, and what all snapshots need.
-struct Look {
-    /// The highest condemned list.
-    highest: u32,
-    /// Packs are there that a list names: its collector has not finished.
-    unfinished: bool,
-    packs: BTreeMap<PackId, u64>,
-    index: Arc<Index>,
-    live: Live,
-}
-
 /// Collects.
 pub fn run(
     repository: &Arc<Repository>,
@@ -190,8 +175,7 @@ fn round(
     report: &dyn Report,
     done: &mut PruneReport,
 ) -> Result<Round> {
-    let scratch = Scratch::new(repository);
-    let look = look(repository, &scratch, progress)?;
+    let look = look(repository, progress)?;
     done.unreadable.clone_from(&look.index.unreadable);
     // Never two lists at work at once: a chunk that one collector is about to rescue from its packs may rest on others
     // that look dead from here.
@@ -199,24 +183,58 @@ fn round(
         let finished = finish::lists(repository, options, progress, report, done)?;
         return Ok(if finished { Round::Again } else { Round::Done });
     }
-    if !options.dry_run && rescue_lost(repository, &look, options, done)? {
-        return Ok(Round::Again);
+    match prepare(repository, &look, options, progress, report, done) {
+        Ok(Prepared::Nothing) => return Ok(Round::Done),
+        Ok(Prepared::Again) => return Ok(Round::Again),
+        Ok(Prepared::Condemn { packs, again }) => {
+            let backend = repository.backend().as_ref();
+            match condemned::publish(backend, repository.keyring(), look.highest, &packs) {
+                Ok(_) => {}
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(Round::Again),
+                Err(e) => return Err(e),
+            }
+            drop(look);
+            if !finish::lists(repository, options, progress, report, done)? {
+                return Ok(Round::Done);
+            }
+            Ok(if again { Round::Again } else { Round::Done })
+        }
+        // Another collection took away what this one was about to copy.
+        Err(e) if e.kind() != ErrorKind::Cancelled && look.is_overtaken(repository)? => Ok(Round::Again),
+        Err(e) => Err(e),
     }
-    refuse_damage(&look)?;
-    if options.drop_bases
-        && !options.dry_run
-        && done.rebased == 0
-        && rebase(repository, &look, options, done)?
+}
+
+/// What a plan comes to once everything in its packs that is needed lies in others, durably.
+enum Prepared {
+    Nothing,
+    Again,
+    Condemn { packs: Vec<PackId>, again: bool },
+}
+
+fn prepare(
+    repository: &Arc<Repository>,
+    look: &Look,
+    options: &PruneOptions,
+    progress: &Progress,
+    report: &dyn Report,
+    done: &mut PruneReport,
+) -> Result<Prepared> {
+    if !options.dry_run && rescue_lost(repository, look, options, done)? {
+        return Ok(Prepared::Again);
+    }
+    refuse_damage(look)?;
+    if options.drop_bases && !options.dry_run && done.rebased == 0 && rebase(repository, look, options, done)?
     {
-        return Ok(Round::Again);
+        return Ok(Prepared::Again);
     }
-    let mut plan = decide(repository, options, &look)?;
+    let mut plan = decide(repository, options, look)?;
     done.plan = plan.clone();
     if options.dry_run || plan.is_empty() {
-        return Ok(Round::Done);
+        return Ok(Prepared::Nothing);
     }
     let mut again = false;
-    match repack::copy(repository, &look, &plan.repack, options, progress) {
+    match repack::copy(repository, look, &plan.repack, options, progress) {
         Ok(copied) => {
             done.written_bytes += copied.bytes;
             for (pack, why) in copied.unreadable {
@@ -235,81 +253,7 @@ fn round(
         Err(e) => return Err(e),
     }
     let packs: Vec<PackId> = plan.drop.iter().chain(&plan.repack).map(|p| p.id).collect();
-    if packs.is_empty() {
-        return Ok(Round::Done);
-    }
-    let backend = repository.backend().as_ref();
-    match condemned::publish(backend, repository.keyring(), look.highest, &packs) {
-        Ok(_) => {}
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(Round::Again),
-        Err(e) => return Err(e),
-    }
-    drop((look, scratch));
-    if !finish::lists(repository, options, progress, report, done)? {
-        return Ok(Round::Done);
-    }
-    Ok(if again { Round::Again } else { Round::Done })
-}
-
-/// Reads the condemned lists, lists the packs, then the sessions, then the snapshots, and marks what they need.
-fn look(repository: &Arc<Repository>, scratch: &Scratch, progress: &Progress) -> Result<Look> {
-    let (backend, keyring) = (repository.backend().as_ref(), repository.keyring().as_ref());
-    let lists = condemned::lists(backend, keyring)?;
-    let highest = lists.last().map_or(0, |(number, _)| *number);
-    let doomed: HashSet<PackId> = lists.into_iter().flat_map(|(_, packs)| packs).collect();
-    let packs: BTreeMap<PackId, u64> =
-        backend.list(Folder::Packs)?.iter().map(|stat| (stat.name.header_name(), stat.size)).collect();
-    let snapshots = roots(repository)?;
-    let distrusted = repository.cache_dir().map(|dir| distrust::read(&dir)).unwrap_or_default();
-    let mut sides = Sides::default();
-    for (&id, &size) in &packs {
-        let side = match (doomed.contains(&id), distrusted.contains(&id)) {
-            (true, _) => &mut sides.doomed,
-            (false, true) => &mut sides.distrusted,
-            (false, false) => &mut sides.kept,
-        };
-        side.push((id, size));
-    }
-    let unfinished = !sides.doomed.is_empty();
-    let index = Arc::new(Index::of_sides(backend, keyring, &sides, scratch.dir())?);
-    let live = Live::mark(repository, &index, &snapshots, progress)?;
-    Ok(Look { highest, unfinished, packs, index, live })
-}
-
-/// Every snapshot's root. One that cannot be read stops everything: what it needs is not known.
-fn roots(repository: &Repository) -> Result<Vec<(SnapshotId, ChunkId)>> {
-    let mut roots = Vec::new();
-    // Copies are written after their originals and removed before them, so those listed first have theirs.
-    let copies = repository.backend().list(Folder::Copies)?;
-    for stat in repository.backend().list(Folder::Snapshots)? {
-        let FileName::Snapshot(id) = stat.name else { continue };
-        match snapshots::read(repository, id) {
-            Ok(listed) => roots.push((id, listed.root)),
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) if e.kind().is_unreadable() => {
-                return Err(Error::corrupt(format!(
-                    "snapshot {} cannot be read, so what it needs is not known and nothing is deleted ({}); \
-                     `repair snapshots` may bring it back",
-                    id.short(),
-                    e.message()
-                )));
-            }
-            Err(e) => return Err(e),
-        }
-    }
-    roots.sort_unstable_by_key(|(id, _)| *id);
-    for copy in copies {
-        let FileName::CopyOfSnapshot(id) = copy.name else { continue };
-        let has_original = roots.binary_search_by_key(&id, |(id, _)| *id).is_ok();
-        if !has_original && repository.backend().read_range(&copy.name, 0, 1).is_ok() {
-            return Err(Error::corrupt(format!(
-                "the file of snapshot {} is gone though nobody forgot it (its second copy is there), so nothing is \
-                 deleted; `repair snapshots` brings it back",
-                id.short()
-            )));
-        }
-    }
-    Ok(roots)
+    Ok(if packs.is_empty() { Prepared::Nothing } else { Prepared::Condemn { packs, again } })
 }
 
 /// Chunks whose shallow copy has vanished may still be readable by a way that is longer than was stated when they were
@@ -385,28 +329,3 @@ fn decide(repository: &Repository, options: &PruneOptions, look: &Look) -> Resul
 
 /// Packs one list names at most.
 const PACKS_AT_ONCE: usize = condemned::PACKS_MAX;
-
-/// A directory for the collector's own index; removed when it is done with it.
-pub(crate) struct Scratch(Option<PathBuf>);
-
-impl Scratch {
-    fn new(repository: &Repository) -> Self {
-        let home = repository.cache_dir().and_then(|dir| dir.parent().map(PathBuf::from));
-        let home = home.unwrap_or_else(std::env::temp_dir);
-        let dir = random::name().ok().map(|name| home.join(format!("collect-{name}")));
-        // Without one the index is kept in memory.
-        Scratch(dir.filter(|dir| std::fs::create_dir_all(dir).is_ok()))
-    }
-
-    fn dir(&self) -> Option<&std::path::Path> {
-        self.0.as_deref()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Some(dir) = &self.0 {
-            let _ = std::fs::remove_dir_all(dir);
-        }
-    }
-}

@@ -40,7 +40,8 @@ impl PackUse {
             return self.info.size;
         }
         let dead = self.info.raw.saturating_sub(self.live_raw);
-        (u128::from(self.info.size) * u128::from(dead) / u128::from(self.info.raw.max(1))) as u64
+        // Rounded up: what is dead is never nothing, and a full pack of it would stay for ever.
+        (u128::from(self.info.size) * u128::from(dead)).div_ceil(u128::from(self.info.raw.max(1))) as u64
     }
 }
 

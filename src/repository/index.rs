@@ -26,6 +26,9 @@ const TIER_CHUNKS_MIN: u64 = 4096;
 /// A tier is closed when it lists this many chunks, so that building one takes bounded memory.
 const TIER_CHUNKS_MAX: usize = 1 << 18;
 
+/// The index of packs of no more bytes is made in memory, where it is not to be kept.
+const IN_MEMORY_BYTES_MAX: u64 = 8 << 20;
+
 /// Most copies looked at to see whether one of them can be decoded.
 const STEPS_MAX: u32 = 4096;
 
@@ -120,6 +123,10 @@ impl Index {
         dir: Option<&Path>,
     ) -> Result<Self> {
         let mut index = Index::default();
+        let bytes: u64 =
+            [&sides.kept, &sides.distrusted, &sides.doomed].into_iter().flatten().map(|p| p.1).sum();
+        // Every chunk takes its place in a footer, so these cannot be many.
+        let dir = dir.filter(|_| bytes > IN_MEMORY_BYTES_MAX);
         index.add_packs(backend, keyring, &sides.kept, dir)?;
         let kept = index.tiers.len();
         index.add_packs(backend, keyring, &sides.distrusted, dir)?;

@@ -1,17 +1,20 @@
-//! Writers and those who evict them side by side, in thousands of orders of their calls: real code under a scheduler
-//! that draws, before each call, who goes on.
+//! Writers, those who evict them, those who forget and collect, side by side, in thousands of orders of their calls:
+//! real code under a scheduler that draws, before each call, who goes on.
 
 use crate::counters::{count, seed, size};
 use crate::shelf::{Random, Tree};
-use crate::simulation::{Fact, Promised, Then, back_up, create, edit, go_on, open, small_tree};
+use crate::simulation::{
+    Fact, Promised, TRASH, Then, back_up, collect, create, edit, forget, go_on, open, small_tree,
+};
 use rustix::io::Errno;
 use snapkeep::backend::disk::simulated::{
-    Act, Call, Conductor, Fate, Fault, Features, SimulatedDisk, Volume,
+    Act, Call, Conductor, Event, Fate, Fault, Features, SimulatedDisk, Volume,
 };
-use snapkeep::error::ErrorKind;
+use snapkeep::error::{ErrorKind, Result};
 use snapkeep::format::Folder;
 use snapkeep::id::{Name, SnapshotId};
-use std::collections::BTreeSet;
+use snapkeep::repository::{Repository, snapshots};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -73,7 +76,8 @@ impl Turns {
     fn new(actors: usize, seed: u64) -> Arc<Turns> {
         let mut random = Random(seed);
         let restless = [2, 8, 30, 90][random.below(4)];
-        let killed = (random.below(4) == 0).then(|| (random.below(actors), random.next() % 700));
+        let killed = (random.below(4) == 0)
+            .then(|| (random.below(actors), random.next() % if actors == 3 { 700 } else { 4000 }));
         let of = random.below(actors);
         let stall = (random.below(2) == 0).then(|| (random.below(actors), random.next() % 8));
         let (waiting, calls) = (vec![true; actors], vec![0; actors]);
@@ -116,9 +120,20 @@ impl Conductor for Turns {
 /// What the actors of one schedule have been told, and after how many calls.
 #[derive(Default)]
 struct Log {
-    reported: Mutex<Vec<(usize, SnapshotId, Arc<Tree>)>>,
+    facts: Mutex<Vec<(usize, Fact)>>,
     evicted: Mutex<BTreeSet<Name>>,
+    /// Why collections failed.
+    failed: Mutex<Vec<String>>,
+    committed: AtomicU64,
     refused: AtomicU64,
+    deleted: AtomicU64,
+    rescued: AtomicU64,
+}
+
+impl Log {
+    fn tell(&self, disk: &SimulatedDisk, fact: Fact) {
+        self.facts.lock().expect("no panic").push((disk.recorded(), fact));
+    }
 }
 
 struct Stage {
@@ -127,15 +142,15 @@ struct Stage {
     tree: Tree,
 }
 
-fn stage(seed: u64) -> Stage {
+fn stage(seed: u64, generations: i64) -> Stage {
     let disk = SimulatedDisk::new(Volume::default(), Features::ALL);
     let repository = create(&disk, Path::new(PLACE)).expect("a repository");
     let mut random = Random(seed);
     let mut tree = small_tree(&mut random);
     let mut promised = Promised::default();
-    for time in [1000, 2000] {
-        edit(&mut random, &mut tree, time);
-        let id = back_up(&repository, &tree, time).expect("a snapshot");
+    for time in 1..=generations {
+        edit(&mut random, &mut tree, time * 100);
+        let id = back_up(&repository, &tree, time * 100).expect("a snapshot");
         promised.learn(&Fact::Reported(id, Arc::new(tree.clone())));
     }
     Stage { volume: disk.volume(), promised, tree }
@@ -153,17 +168,37 @@ fn write(disk: &SimulatedDisk, log: &Log, tree: &Tree, seed: u64, own: u64) {
         for _ in 0..3 {
             match back_up(&repository, &tree, time) {
                 Ok(id) => {
-                    let told = (disk.recorded(), id, Arc::new(tree.clone()));
-                    log.reported.lock().expect("no panic").push(told);
+                    log.tell(disk, Fact::Reported(id, Arc::new(tree.clone())));
+                    log.committed.fetch_add(1, Ordering::Relaxed);
                     break;
                 }
                 Err(e) if e.kind() == ErrorKind::Locked => {
                     log.refused.fetch_add(1, Ordering::Relaxed);
                 }
+                // A collector may take away what the parent needs while we read it: then without one, or later.
+                Err(e) if e.kind().is_unreadable() || e.kind() == ErrorKind::NotFound => {}
                 Err(_) => return,
             }
         }
     }
+}
+
+/// Lets some turns pass.
+fn idle(repository: &Repository, random: &mut Random, turns: usize) {
+    for _ in 0..random.below(turns) {
+        let _ = repository.backend().list(Folder::Notes);
+    }
+}
+
+/// Evicts the first open session.
+fn evict_one(repository: &Repository, log: &Log) -> Result<()> {
+    if let Some(stat) = repository.backend().list(Folder::Sessions)?.first() {
+        let session = stat.name.header_name();
+        if repository.backend().evict(session).is_ok() {
+            log.evicted.lock().expect("no panic").insert(session);
+        }
+    }
+    Ok(())
 }
 
 /// Evicts whom it sees, now and then.
@@ -171,88 +206,171 @@ fn evict(disk: &SimulatedDisk, log: &Log, seed: u64) {
     let Ok(repository) = open(disk, Path::new(PLACE), None) else { return };
     let mut random = Random(seed);
     for _ in 0..8 {
-        for _ in 0..random.below(40) {
-            let _ = repository.backend().list(Folder::Notes);
-        }
-        let Ok(open) = repository.backend().list(Folder::Sessions) else { return };
-        if let Some(stat) = open.first()
-            && random.below(3) == 0
-        {
-            let session = stat.name.header_name();
-            if repository.backend().evict(session).is_ok() {
-                log.evicted.lock().expect("no panic").insert(session);
-            }
+        idle(&repository, &mut random, 40);
+        if random.below(3) == 0 && evict_one(&repository, log).is_err() {
+            return;
         }
     }
 }
 
-/// Runs one schedule and proves what came of it, at its end and at a crash somewhere in it.
-fn try_schedule(stage: &Stage, seed: u64, totals: &Totals) -> Result<(), String> {
+/// Forgets, collects, and now and then evicts whom it would wait for.
+fn collect_often(disk: &SimulatedDisk, log: &Log, seed: u64) {
+    let Ok(repository) = open(disk, Path::new(PLACE), None) else { return };
+    let mut random = Random(seed);
+    for time in 5000..5004 {
+        idle(&repository, &mut random, 60);
+        if random.below(3) > 0 && forget_some(disk, &repository, log, &mut random, time).is_err() {
+            return;
+        }
+        match collect(&repository, time, TRASH) {
+            Ok(done) => {
+                log.deleted.fetch_add(done.deleted_packs, Ordering::Relaxed);
+                log.rescued.fetch_add(done.rescued, Ordering::Relaxed);
+                if !done.waiting_for.is_empty()
+                    && random.below(3) == 0
+                    && evict_one(&repository, log).is_err()
+                {
+                    return;
+                }
+            }
+            // Overtaken too often.
+            Err(e) if e.kind() == ErrorKind::Locked => {}
+            Err(e) => return log.failed.lock().expect("no panic").push(e.to_string()),
+        }
+    }
+}
+
+/// Forgets all but the newest, as often as not into the trash.
+fn forget_some(
+    disk: &SimulatedDisk,
+    repository: &Repository,
+    log: &Log,
+    random: &mut Random,
+    time: i64,
+) -> Result<()> {
+    let mut listed = snapshots::list(repository)?.snapshots;
+    listed.pop();
+    for listed in listed {
+        match random.below(6) {
+            0..3 => {
+                log.tell(disk, Fact::Forgetting(listed.id));
+                forget(repository, listed.id, true, time)?;
+                log.tell(disk, Fact::Forgotten(listed.id));
+            }
+            3 => {
+                log.tell(disk, Fact::Burying(listed.id));
+                forget(repository, listed.id, false, time)?;
+                log.tell(disk, Fact::Buried(listed.id));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Runs one schedule; returns who holds what at which call.
+fn run(stage: &Stage, seed: u64, collects: bool, log: &Log) -> Vec<Event> {
     let disk = SimulatedDisk::new(stage.volume.clone(), Features::ALL);
     disk.record();
-    let turns = Turns::new(3, seed);
-    let log = Log::default();
+    let actors = if collects { 4 } else { 3 };
+    let turns = Turns::new(actors, seed);
     std::thread::scope(|scope| {
-        for actor in 0..3 {
+        for actor in 0..actors {
             let disk = disk.actor(actor).conducted(Arc::clone(&turns) as Arc<dyn Conductor>);
-            let (log, turns) = (&log, &turns);
+            let turns = &turns;
             scope.spawn(move || {
                 // Parallel work of one actor must not wait for threads that another one has taken.
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
                 pool.install(|| match actor {
-                    2 => evict(&disk, log, seed ^ 2),
-                    _ => write(&disk, log, &stage.tree, seed, seed ^ (100 + actor as u64)),
+                    0 | 1 => write(&disk, log, &stage.tree, seed, seed ^ (100 + actor as u64)),
+                    _ if collects => collect_often(&disk, log, seed ^ (200 + actor as u64)),
+                    _ => evict(&disk, log, seed ^ 2),
                 });
                 drop(disk);
                 turns.ended(actor);
             });
         }
     });
-    let reported = log.reported.into_inner().expect("no panic");
+    disk.take_events()
+}
+
+/// Whether somebody in this schedule was killed: what failed may have failed by that.
+fn was_killed(seed: u64, actors: usize) -> bool {
+    Turns::new(actors, seed).lock().killed.is_some()
+}
+
+/// Runs one schedule and proves what came of it, at its end and at crashes somewhere in it.
+fn try_schedule(
+    stage: &Stage,
+    seed: u64,
+    collects: bool,
+    totals: &Totals,
+) -> std::result::Result<(), String> {
+    let log = Log::default();
+    let events = run(stage, seed, collects, &log);
+    totals.add(&log);
+    let mut facts = log.facts.into_inner().expect("no panic");
+    // Others may forget a snapshot before its writer hears that it is there.
+    facts.sort_by_key(|(when, fact)| (!matches!(fact, Fact::Reported(..)), *when));
     let evicted = log.evicted.into_inner().expect("no panic");
-    totals.committed.fetch_add(reported.len() as u64, Ordering::Relaxed);
-    totals.evicted.fetch_add(evicted.len() as u64, Ordering::Relaxed);
-    totals.refused.fetch_add(log.refused.into_inner(), Ordering::Relaxed);
-    if let Some((_, id, _)) = reported.iter().find(|(_, id, _)| evicted.contains(id)) {
+    let reported = |(when, fact): &(usize, Fact)| match fact {
+        Fact::Reported(id, _) => Some((*when, *id)),
+        _ => None,
+    };
+    let reported: Vec<(usize, SnapshotId)> = facts.iter().filter_map(reported).collect();
+    if let Some((_, id)) = reported.iter().find(|(_, id)| evicted.contains(id)) {
         return Err(format!("session {id} was evicted and committed"));
     }
-    let events = disk.take_events();
+    let failed = log.failed.into_inner().expect("no panic");
+    if !was_killed(seed, if collects { 4 } else { 3 })
+        && let Some(why) = failed.first()
+    {
+        return Err(format!("a collection failed: {why}"));
+    }
     let mut random = Random(seed ^ 7);
     let told = if reported.is_empty() { events.len() } else { reported[random.below(reported.len())].0 };
     for calls in [events.len(), random.below(events.len() + 1), told] {
         let mut volume = stage.volume.clone();
         events[..calls].iter().flat_map(|e| &e.steps).for_each(|step| volume.step(step));
         let mut promised = stage.promised.clone();
-        for (_, id, tree) in reported.iter().filter(|(when, _, _)| *when <= calls) {
-            promised.learn(&Fact::Reported(*id, Arc::clone(tree)));
-        }
+        facts.iter().filter(|(when, _)| *when <= calls).for_each(|(_, fact)| promised.learn(fact));
         // As often as not, all that can be lost is lost.
         let likely = random.below(17).saturating_sub(8);
         let fate = |_| if random.below(8) < likely { Fate::Kept } else { Fate::Lost };
         let fates: Vec<Fate> = (0..volume.pending().len()).map(fate).collect();
         let after = SimulatedDisk::new(volume.crashed(&fates), Features::ALL);
-        let then = if calls == events.len() { Then::Settle } else { Then::BackUp };
+        let then = match (calls == events.len(), collects) {
+            (true, _) => Then::Settle,
+            (false, true) => Then::Collect,
+            (false, false) => Then::BackUp,
+        };
         go_on(&after, Path::new(PLACE), Some(promised), &stage.tree, seed, then)
             .map_err(|e| format!("crash after {calls} of {} calls, {fates:?}: {e}", events.len()))?;
     }
     Ok(())
 }
 
+/// How often what happened, over all schedules.
 #[derive(Default)]
-struct Totals {
-    committed: AtomicU64,
-    evicted: AtomicU64,
-    refused: AtomicU64,
+struct Totals(Mutex<BTreeMap<&'static str, u64>>);
+
+impl Totals {
+    fn add(&self, log: &Log) {
+        let mut sums = self.0.lock().expect("no panic");
+        let evicted = log.evicted.lock().expect("no panic").len() as u64;
+        let mut add = |what, n| *sums.entry(what).or_insert(0) += n;
+        add("sessions evicted", evicted);
+        add("snapshots committed", log.committed.load(Ordering::Relaxed));
+        add("commits refused", log.refused.load(Ordering::Relaxed));
+        add("packs deleted", log.deleted.load(Ordering::Relaxed));
+        add("chunks rescued", log.rescued.load(Ordering::Relaxed));
+    }
 }
 
-#[test]
-fn writers_and_evictions_in_any_order_lose_nothing() {
-    let first = seed(1000);
+fn try_schedules(what: &str, first: u64, schedules: u64, stage: &Stage, collects: bool) {
     println!("first seed {first}");
-    let stage = stage(9);
     let totals = Totals::default();
     let (next, failures) = (AtomicU64::new(0), Mutex::new(Vec::new()));
-    let schedules = size(600, 200_000);
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
@@ -261,7 +379,7 @@ fn writers_and_evictions_in_any_order_lose_nothing() {
                     if number >= schedules {
                         return;
                     }
-                    if let Err(why) = try_schedule(&stage, first + number, &totals) {
+                    if let Err(why) = try_schedule(stage, first + number, collects, &totals) {
                         failures.lock().expect("no panic").push(format!("seed {}: {why}", first + number));
                     }
                 }
@@ -269,8 +387,18 @@ fn writers_and_evictions_in_any_order_lose_nothing() {
         }
     });
     let failures = failures.into_inner().expect("no panic");
-    println!("{:?} committed, {:?} evicted, {:?} refused", totals.committed, totals.evicted, totals.refused);
-    count("T10b schedules", schedules, &format!("{} wrong", failures.len()));
+    println!("{:?}", totals.0.lock().expect("no panic"));
+    count(what, schedules, &format!("{} wrong", failures.len()));
     let shown: Vec<&String> = failures.iter().take(4).collect();
     assert!(failures.is_empty(), "{} schedules went wrong: {shown:#?}", failures.len());
+}
+
+#[test]
+fn writers_and_evictions_in_any_order_lose_nothing() {
+    try_schedules("T10b schedules", seed(1000), size(300, 100_000), &stage(9, 2), false);
+}
+
+#[test]
+fn writers_and_collectors_in_any_order_lose_nothing() {
+    try_schedules("T10b schedules with collectors", seed(2000), size(300, 200_000), &stage(9, 5), true);
 }

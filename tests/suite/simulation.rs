@@ -215,16 +215,6 @@ impl Promised {
         }
     }
 
-    /// Snapshots in the trash.
-    pub fn buried(&self) -> Vec<SnapshotId> {
-        self.trash.keys().copied().collect()
-    }
-
-    /// What a snapshot in sight or in the trash holds.
-    pub fn tree(&self, id: &SnapshotId) -> Option<&Arc<Tree>> {
-        self.snapshots.get(id).or_else(|| self.trash.get(id).map(|(_, tree)| tree))
-    }
-
     /// Whether every snapshot can be restored as it was.
     pub fn restore(&self, repository: &Repository) -> Held {
         let listing = snapshots::list(repository).map_err(said("listing snapshots"))?;
