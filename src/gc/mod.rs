@@ -184,8 +184,8 @@ fn round(
         return Ok(if finished { Round::Again } else { Round::Done });
     }
     match prepare(repository, &look, options, progress, report, done) {
-        Ok(Prepared::Nothing) => return Ok(Round::Done),
-        Ok(Prepared::Again) => return Ok(Round::Again),
+        Ok(Prepared::Nothing) => Ok(Round::Done),
+        Ok(Prepared::Again) => Ok(Round::Again),
         Ok(Prepared::Condemn { packs, again }) => {
             let backend = repository.backend().as_ref();
             match condemned::publish(backend, repository.keyring(), look.highest, &packs) {
