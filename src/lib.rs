@@ -19,6 +19,7 @@ pub mod crypto;
 // Floor 2: world
 pub mod os;
 pub mod backend;
+pub mod sqlite;
 
 // Floor 3: store
 pub mod repository;

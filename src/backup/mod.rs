@@ -1,5 +1,8 @@
 //! `run`: a source to a committed snapshot.
 
+mod capture;
+mod databases;
+mod facts;
 mod item;
 mod parent;
 mod perform;
@@ -12,7 +15,7 @@ use crate::backend::dry::DryBackend;
 use crate::clock::{Clock, Timestamp};
 use crate::compress::Level;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::snapshot::{SessionInfo, Snapshot, Summary};
+use crate::format::snapshot::{self, SessionInfo, Snapshot, Summary};
 use crate::id::SnapshotId;
 use crate::manifest::walk::Groups;
 use crate::progress::{Progress, Report};
@@ -23,6 +26,8 @@ use crate::source::stream::StreamSource;
 use crate::units;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+pub use databases::SqliteOptions;
 
 /// What to back up.
 pub enum Input {
@@ -67,6 +72,7 @@ pub struct Options {
     pub workers: usize,
     /// Count files and bytes ahead of the backup, for a progress bar that knows its end.
     pub scan: bool,
+    pub sqlite: SqliteOptions,
 }
 
 impl Default for Options {
@@ -85,6 +91,7 @@ impl Default for Options {
             dry_run: false,
             workers: 0,
             scan: false,
+            sqlite: SqliteOptions::default(),
         }
     }
 }
@@ -100,6 +107,8 @@ pub struct Outcome {
     pub summary: Summary,
     /// Files stored that may be inconsistent databases, as stored paths.
     pub unverified: Vec<Vec<u8>>,
+    /// The databases captured, as the record has them.
+    pub databases: Option<snapshot::Databases>,
     pub start: Timestamp,
     pub end: Timestamp,
     /// Entries left out by rules, of the repository itself, on other file systems, gone before they were seen.
@@ -143,7 +152,10 @@ pub fn run(
         None => Groups::default(),
     };
     let git = record::GitProbe::start(input);
-    let stored = match pipeline::store(&writer, input, parent, options, start, progress, report) {
+    let known = series.parent.as_ref().and_then(|parent| parent.record.sqlite.as_ref());
+    let databases = databases::Databases::new(&options.sqlite, known, clock, progress);
+    let stored = pipeline::store(&writer, input, (parent, databases), options, start, progress, report);
+    let stored = match stored {
         Ok(stored) => stored,
         // Packs under way are finished, for the next run to find; if that fails, it is the cause of the rest.
         Err(e) => return Err(ended_early(&mut writer, e)),
@@ -162,6 +174,7 @@ pub fn run(
         dry_run: options.dry_run,
         summary,
         unverified: stored.unverified,
+        databases: stored.databases,
         start,
         end,
         left_out: stored.left_out,

@@ -1,5 +1,7 @@
 //! One task of a batch to one row of the manifest.
 
+use super::capture::{Captured, Met, capture, remark_plain};
+use super::databases::{Claim, Fate, Slot, await_fate};
 use super::item::{FileReader, OldChunks, ReadContent, Trouble};
 use super::pipeline::{Run, Shared, store_run};
 use crate::error::{Error, ErrorKind, Result};
@@ -11,6 +13,7 @@ use crate::source::Found;
 use crossbeam_channel::TrySendError;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 /// Chunks of a large file are handed to other workers in runs of about this many bytes.
 const RUN_BYTES: usize = 1 << 20;
@@ -32,14 +35,34 @@ pub struct Row {
     pub entry: Entry,
     pub stat: Stat,
     pub change: Change,
+    /// The chunks that held the list of pieces of the version before.
+    pub before: Vec<ChunkId>,
 }
 
 /// Something found that must become a row.
 pub enum Task {
     /// The parent's entry serves again, if all its chunks are still there.
-    Reuse { old: Box<Entry>, found: Box<Found> },
-    /// Must be read; `sampled` says that it looked unchanged.
-    Read { found: Box<Found>, old: Option<Box<Entry>>, sampled: bool },
+    Reuse {
+        old: Box<Entry>,
+        found: Box<Found>,
+    },
+    /// Must be read; `sampled` says that it looked unchanged, `encrypted` that only a key tells what it is.
+    Read {
+        found: Box<Found>,
+        old: Option<Box<Entry>>,
+        sampled: bool,
+        encrypted: bool,
+    },
+    Database {
+        found: Box<Found>,
+        old: Option<Box<Entry>>,
+        claim: Claim,
+    },
+    /// Belongs to the database of `slot`; if that becomes a plain file, so does this.
+    Companion {
+        slot: Arc<Slot>,
+        otherwise: Box<Task>,
+    },
 }
 
 /// One task to one row; nothing when the entry cannot be read, which is reported.
@@ -49,56 +72,120 @@ pub fn perform(
     buffer: &mut Vec<u8>,
     task: Task,
 ) -> Result<Option<Row>> {
-    let (found, old, sampled) = match task {
+    match task {
         Task::Reuse { old, found } => {
             if all_present(shared, &old)? {
                 if old.is_file() {
                     shared.progress.add_file(old.content.size);
                 }
-                return Ok(Some(Row { entry: *old, stat: found.stat, change: Change::Same }));
+                let row = Row { entry: *old, stat: found.stat, change: Change::Same, before: Vec::new() };
+                return Ok(Some(row));
             }
             // Something it needs is gone from the repository: read it again, which heals.
-            (found, Some(old), false)
+            read(shared, lane, buffer, found, Some(old), How::default())
         }
-        Task::Read { found, old, sampled } => (found, old, sampled),
-    };
-    let is_file = found.entry.is_file();
-    let (entry, stat) = match is_file {
-        true => {
-            shared.progress.set_current(&found.entry.path);
-            match read_file(shared, lane, buffer, &found, old.as_deref()) {
-                Ok(read) => read,
-                Err(Trouble::Source(e)) => {
-                    shared.problem(&found.entry.path, e.message());
-                    return Ok(None);
-                }
-                Err(Trouble::Repository(e)) => return Err(e),
+        Task::Read { found, old, sampled, encrypted } => {
+            read(shared, lane, buffer, found, old, How { sampled, unverified: encrypted, plain: false })
+        }
+        Task::Database { found, old, claim } => {
+            database(shared, lane, buffer, Met { found, old, claim: Some(claim) })
+        }
+        Task::Companion { slot, otherwise } => {
+            let mut help = || match shared.runs.1.try_recv() {
+                Ok(run) => store_run(lane, run),
+                Err(_) => Ok(()),
+            };
+            match await_fate(shared, &slot, &mut help)? {
+                Fate::Database => Ok(None),
+                Fate::Plain => perform(shared, lane, buffer, *otherwise),
             }
         }
-        false => match read_other(*found) {
+    }
+}
+
+/// How to read a file.
+#[derive(Clone, Copy, Default)]
+struct How {
+    sampled: bool,
+    /// To be marked so, whatever it holds.
+    unverified: bool,
+    /// As a file, even if it begins like a database.
+    plain: bool,
+}
+
+fn database(shared: &Shared<'_>, lane: &mut Lane<'_>, buffer: &mut Vec<u8>, met: Met) -> Result<Option<Row>> {
+    match capture(shared, lane, met)? {
+        Captured::Row(row) => Ok(checked(shared, *row)),
+        Captured::Nothing => Ok(None),
+        Captured::Plain(met, why) => {
+            let path = met.found.entry.path.clone();
+            let how = How { plain: true, ..How::default() };
+            let row = read(shared, lane, buffer, met.found, met.old, how)?;
+            if row.as_ref().is_some_and(|row| row.entry.flags.has(Flags::UNVERIFIED)) {
+                remark_plain(shared, &path, &why);
+            }
+            Ok(row)
+        }
+    }
+}
+
+/// Readers enforce limits; what they would refuse must not be written.
+fn checked(shared: &Shared<'_>, row: Row) -> Option<Row> {
+    match check_entry(&row.entry) {
+        Ok(()) => Some(row),
+        Err(why) => {
+            shared.problem(&row.entry.path, why);
+            None
+        }
+    }
+}
+
+fn read(
+    shared: &Shared<'_>,
+    lane: &mut Lane<'_>,
+    buffer: &mut Vec<u8>,
+    found: Box<Found>,
+    old: Option<Box<Entry>>,
+    how: How,
+) -> Result<Option<Row>> {
+    let (mut entry, stat) = if found.entry.is_file() {
+        shared.progress.set_current(&found.entry.path);
+        match read_file(shared, lane, buffer, (&found, how), old.as_deref()) {
+            Ok(read) => read,
+            Err(Trouble::Source(e)) => {
+                shared.problem(&found.entry.path, e.message());
+                return Ok(None);
+            }
+            Err(Trouble::Repository(e)) => return Err(e),
+            Err(Trouble::Database) => return database(shared, lane, buffer, Met { found, old, claim: None }),
+        }
+    } else {
+        match read_other(*found) {
             Ok(read) => read,
             Err((path, e)) => {
                 shared.problem(&path, e.message());
                 return Ok(None);
             }
-        },
+        }
     };
+    if how.unverified {
+        entry.flags.set(Flags::UNVERIFIED);
+    }
     let change = match &old {
         None => Change::New,
         Some(old) if **old == entry => Change::Same,
         Some(_) => Change::Changed,
     };
-    if let Err(why) = check_entry(&entry) {
-        // Readers enforce limits; what they would refuse must not be written.
-        shared.problem(&entry.path, why);
-        return Ok(None);
+    let before = old.map(|old| old.content.lists).unwrap_or_default();
+    let row = checked(shared, Row { entry, stat, change, before });
+    if let Some(row) = &row {
+        remark(shared, &row.entry, how, change);
     }
-    remark(shared, &entry, sampled && change == Change::Changed);
-    Ok(Some(Row { entry, stat, change }))
+    Ok(row)
 }
 
-fn remark(shared: &Shared<'_>, entry: &Entry, silently_changed: bool) {
-    if silently_changed {
+fn remark(shared: &Shared<'_>, entry: &Entry, how: How, change: Change) {
+    if how.sampled && change == Change::Changed {
         shared.warning(
             &entry.path,
             "its content differs from the last backup although size and times do not: a program that sets times \
@@ -111,7 +198,13 @@ fn remark(shared: &Shared<'_>, entry: &Entry, silently_changed: bool) {
             "it kept changing while it was read; stored as last read, marked as changed",
         );
     }
-    if entry.flags.has(Flags::UNVERIFIED) {
+    if how.unverified {
+        shared.warning(
+            &entry.path,
+            "to all appearances an encrypted database, stored as a plain file, unverified: if a program was writing to it, \
+             the copy may be broken; back it up while it is closed",
+        );
+    } else if entry.flags.has(Flags::UNVERIFIED) && !how.plain {
         shared.warning(
             &entry.path,
             "a SQLite database stored as a plain file, unverified: if a program was writing to it, the copy may be \
@@ -121,7 +214,7 @@ fn remark(shared: &Shared<'_>, entry: &Entry, silently_changed: bool) {
 }
 
 /// Whether everything the old entry needs counts as present.
-fn all_present(shared: &Shared<'_>, old: &Entry) -> Result<bool> {
+pub fn all_present(shared: &Shared<'_>, old: &Entry) -> Result<bool> {
     let index = shared.writer.index();
     for list in &old.content.lists {
         if !index.present(list)? {
@@ -172,9 +265,10 @@ fn read_file(
     shared: &Shared<'_>,
     lane: &mut Lane<'_>,
     buffer: &mut Vec<u8>,
-    found: &Found,
+    (found, how): (&Found, How),
     old: Option<&Entry>,
 ) -> std::result::Result<(Entry, Stat), Trouble> {
+    let stop_at_database = !how.plain && shared.databases.wants(&found.entry.path);
     let old_chunks = old.filter(|o| o.is_file()).map(|o| OldChunks::of(&shared.writer.reader, o));
     let old_chunks = old_chunks.unwrap_or_default();
     let (mut entry, mut stat) = (found.entry.clone(), found.stat);
@@ -188,7 +282,14 @@ fn read_file(
         let size = before.as_ref().map_or(found.size, |s| s.size);
         let blocks = before.as_ref().map_or(found.blocks, |s| s.blocks);
         let sparse = size > 0 && blocks.saturating_mul(512) < size && size > (128 << 10);
-        let read = read_once(shared, lane, buffer, &mut file, (size, sparse), &old_chunks)?;
+        let read = read_once(
+            shared,
+            lane,
+            (&mut *buffer, stop_at_database),
+            &mut file,
+            (size, sparse),
+            &old_chunks,
+        )?;
         let after = dir::status_of(&file).map_err(source_io("cannot look at it again"))?;
         let (size, mtime, ctime) = match &before {
             None => (found.size, found.entry.meta.mtime, found.stat.ctime),
@@ -225,7 +326,7 @@ fn read_file(
 fn read_once(
     shared: &Shared<'_>,
     lane: &mut Lane<'_>,
-    buffer: &mut Vec<u8>,
+    (buffer, stop_at_database): (&mut Vec<u8>, bool),
     file: &mut File,
     (size, sparse): (u64, bool),
     old: &OldChunks,
@@ -234,6 +335,7 @@ fn read_once(
         keyring: shared.writer.reader.keyring(),
         chunker: &shared.chunker,
         progress: shared.progress,
+        stop_at_database,
         buffer: std::mem::take(buffer),
     };
     let result = if size < SHARED_FILE_BYTES {
@@ -259,15 +361,15 @@ fn read_shared(
     (size, sparse): (u64, bool),
     old: &OldChunks,
 ) -> std::result::Result<ReadContent, Trouble> {
-    let (mut run, mut run_bytes): (Run, usize) = (Vec::new(), 0);
+    let (mut run, mut run_bytes) = (Run::content(), 0);
     let read = reader.read(file, size, sparse, old, &mut |id: ChunkId, plain, parents| {
         if lane.claim(&id)? {
             run_bytes += plain.len();
-            run.push((id, plain.to_vec(), parents.to_vec()));
+            run.chunks.push((id, plain.to_vec(), parents.to_vec()));
         }
         if run_bytes >= RUN_BYTES {
             run_bytes = 0;
-            hand_over(shared, lane, std::mem::take(&mut run))?;
+            hand_over(shared, lane, std::mem::replace(&mut run, Run::content()))?;
         }
         Ok(())
     });
@@ -276,7 +378,7 @@ fn read_shared(
     read
 }
 
-fn hand_over(shared: &Shared<'_>, lane: &mut Lane<'_>, run: Run) -> Result<()> {
+pub fn hand_over(shared: &Shared<'_>, lane: &mut Lane<'_>, run: Run) -> Result<()> {
     match shared.runs.0.try_send(run) {
         Ok(()) => Ok(()),
         // Everybody is busy: this worker compresses, which also keeps memory bounded.

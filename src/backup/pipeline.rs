@@ -3,6 +3,7 @@
 //! Bounded everywhere: at most `BATCHES` batches are between walker and sink, so memory does not grow with the
 //! source. A large file is read and cut by one worker; the chunks it finds are drained by all.
 
+use super::databases::{Databases, Meeting};
 use super::parent::{Match, Parent};
 use super::perform::{Row, Task, perform};
 use super::sink::{Done, Sink, Stored};
@@ -15,7 +16,7 @@ use crate::id::ChunkId;
 use crate::manifest::walk::{Groups, is_below};
 use crate::progress::{Problem, Progress, Report};
 use crate::repository::writer::{DeltaPolicy, Lane, Writer};
-use crate::source::{FileSource, LeftOut, Step};
+use crate::source::{FileSource, Found, LeftOut, Step};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -31,13 +32,25 @@ struct Batch {
     tasks: Vec<Task>,
 }
 
-/// New chunks of a large file, claimed but not yet stored: name, bytes, the parent's chunks of the same place.
-pub type Run = Vec<(ChunkId, Vec<u8>, Vec<ChunkId>)>;
+/// New chunks of a large file, claimed but not yet stored.
+pub struct Run {
+    /// Name, bytes, the parent's chunks of the same place.
+    pub chunks: Vec<(ChunkId, Vec<u8>, Vec<ChunkId>)>,
+    pub policy: DeltaPolicy,
+}
+
+impl Run {
+    pub fn content() -> Self {
+        Run { chunks: Vec::new(), policy: DeltaPolicy::CONTENT }
+    }
+}
 
 /// What workers share.
 pub struct Shared<'a> {
     pub writer: &'a Writer,
     pub chunker: Chunker,
+    pub database_chunker: Chunker,
+    pub databases: Databases<'a>,
     pub progress: &'a Progress,
     report: &'a dyn Report,
     /// Runs of chunks that any worker may store.
@@ -65,13 +78,14 @@ impl Shared<'_> {
 pub fn store(
     writer: &Writer,
     input: &Input,
-    parent: Groups,
+    (parent, databases): (Groups, Databases<'_>),
     options: &Options,
     started: Timestamp,
     progress: &Progress,
     report: &dyn Report,
 ) -> Result<Stored> {
     let chunker = writer.repository().content_chunker()?;
+    let database_chunker = writer.repository().database_chunker()?;
     let workers = match options.workers {
         0 => std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(16),
         n => n,
@@ -79,6 +93,8 @@ pub fn store(
     let shared = Shared {
         writer,
         chunker,
+        database_chunker,
+        databases,
         progress,
         report,
         runs: bounded(workers * 2),
@@ -89,6 +105,7 @@ pub fn store(
         for missing in source.missing_roots() {
             shared.problem(&missing.item, &missing.message);
         }
+        shared.databases.pin_ahead(source)?;
     }
     let mut stored = match input {
         Input::Files(source) => store_files(&shared, source, parent, options, workers)?,
@@ -96,6 +113,7 @@ pub fn store(
     };
     stored.summary.problems = shared.problems.load(Ordering::Relaxed) as u64;
     stored.summary.unverified = stored.unverified.len() as u64;
+    stored.databases = shared.databases.finish();
     Ok(stored)
 }
 
@@ -189,22 +207,9 @@ fn walk(
             }
         };
         let above = found.entry.is_dir() && above_sources(source, &found.entry.path);
-        let task = match parent.compare(&found, above) {
-            Match::New => Task::Read { found, old: None, sampled: false },
-            Match::Changed(old) => Task::Read { found, old: Some(old), sampled: false },
-            Match::Same(old) => {
-                let sampled = found.entry.is_file() && sample > 0 && {
-                    let mut seed = salt.to_vec();
-                    seed.extend_from_slice(&found.entry.path);
-                    hash::short(&seed) <= sample
-                };
-                match sampled {
-                    true => Task::Read { found, old: Some(Box::new(old)), sampled },
-                    false => Task::Reuse { old: Box::new(old), found },
-                }
-            }
-        };
-        if let Task::Read { found, .. } = &task {
+        let matched = parent.compare(&found, above);
+        let task = task(shared, found, matched, (sample, &salt));
+        if let Task::Read { found, .. } | Task::Database { found, .. } = &task {
             bytes += found.size;
             reads += 1;
         }
@@ -220,6 +225,44 @@ fn walk(
         dispatch.send(number, tasks)?;
     }
     Ok(left_out)
+}
+
+/// What to do about a thing found, given what the parent knows of it.
+fn task(shared: &Shared<'_>, found: Box<Found>, matched: Match, (sample, salt): (u64, &[u8])) -> Task {
+    let old = match &matched {
+        Match::New => None,
+        Match::Same(old) => Some(old),
+        Match::Changed(old) => Some(old.as_ref()),
+    };
+    let meeting = shared.databases.meet(&found, old);
+    if let Meeting::Database(claim) = meeting {
+        let old = match matched {
+            Match::New => None,
+            Match::Same(old) => Some(Box::new(old)),
+            Match::Changed(old) => Some(old),
+        };
+        return Task::Database { found, old, claim };
+    }
+    let encrypted = matches!(meeting, Meeting::Encrypted);
+    let task = match matched {
+        Match::New => Task::Read { found, old: None, sampled: false, encrypted },
+        Match::Changed(old) => Task::Read { found, old: Some(old), sampled: false, encrypted },
+        Match::Same(old) => {
+            let sampled = found.entry.is_file() && sample > 0 && {
+                let mut seed = salt.to_vec();
+                seed.extend_from_slice(&found.entry.path);
+                hash::short(&seed) <= sample
+            };
+            match sampled || encrypted {
+                true => Task::Read { found, old: Some(Box::new(old)), sampled, encrypted },
+                false => Task::Reuse { old: Box::new(old), found },
+            }
+        }
+    };
+    match meeting {
+        Meeting::Companion(slot) => Task::Companion { slot, otherwise: Box::new(task) },
+        _ => task,
+    }
 }
 
 /// Tells the sink, whatever becomes of a worker (a panic, too), that its batch will not come: the sink would wait for
@@ -296,8 +339,8 @@ fn work_until_done<'w>(
 }
 
 pub fn store_run(lane: &mut Lane<'_>, run: Run) -> Result<()> {
-    for (id, plain, parents) in run {
-        lane.store(id, &plain, &parents, DeltaPolicy::CONTENT)?;
+    for (id, plain, parents) in run.chunks {
+        lane.store(id, &plain, &parents, run.policy)?;
     }
     Ok(())
 }

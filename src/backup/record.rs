@@ -95,6 +95,7 @@ pub fn snapshot(
         backup_end: outcome.end.rfc3339(),
         git,
         origin: None,
+        sqlite: outcome.databases.clone(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::names::decode_path;
 use crate::format::entry::{Entry, Kind};
-use crate::format::snapshot::{GitState, Summary};
+use crate::format::snapshot::{DatabaseFacts, Databases, GitState, Summary};
 use crate::repository::snapshots::Listed;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -98,6 +98,8 @@ pub struct SnapshotJson<'a> {
     git: Option<&'a GitState>,
     #[serde(skip_serializing_if = "Option::is_none")]
     original: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sqlite: Option<&'a Databases>,
 }
 
 #[derive(Serialize)]
@@ -136,6 +138,7 @@ impl<'a> SnapshotJson<'a> {
             },
             git: record.git.as_ref(),
             original: record.origin.as_deref(),
+            sqlite: record.sqlite.as_ref(),
         }
     }
 
@@ -173,6 +176,9 @@ pub struct NodeJson {
     /// Names of one file share a number.
     #[serde(skip_serializing_if = "is_zero")]
     link_id: u64,
+    /// What was found out about a database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sqlite: Option<DatabaseFacts>,
 }
 
 fn is_zero(n: &u64) -> bool {
@@ -214,7 +220,14 @@ impl NodeJson {
             linktarget_b64: target.and_then(|t| base64_if_needed(t)),
             device,
             link_id: entry.link,
+            sqlite: None,
         }
+    }
+
+    /// With what the snapshot's record says of it as a database.
+    #[must_use]
+    pub fn with_facts(self, facts: Option<&DatabaseFacts>) -> Self {
+        NodeJson { sqlite: facts.cloned(), ..self }
     }
 }
 

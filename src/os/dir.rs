@@ -1,5 +1,6 @@
 //! Directory handles: open below a handle, list names, look at one entry; links are never followed.
 
+use super::held::ReadFile;
 use crate::clock::Timestamp;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, StatxFlags};
 use rustix::io::Errno;
@@ -110,7 +111,7 @@ pub fn open_dir(dir: impl AsFd, name: &CStr) -> io::Result<OwnedFd> {
 }
 
 /// Opens the regular file `name` below `dir` for reading, leaving its access time alone where that is allowed.
-pub fn open_file(dir: impl AsFd, name: &CStr) -> io::Result<File> {
+pub fn open_file(dir: impl AsFd, name: &CStr) -> io::Result<ReadFile> {
     let plain = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = |extra| rustix::fs::openat(&dir, name, plain | extra, Mode::empty());
     let fd = match open(OFlags::NONBLOCK | OFlags::NOATIME) {
@@ -124,10 +125,12 @@ pub fn open_file(dir: impl AsFd, name: &CStr) -> io::Result<File> {
         Err(Errno::AGAIN) => open(OFlags::empty())?,
         other => other?,
     };
-    if !status_of(&fd)?.is_file() {
+    let status = status_of(&fd)?;
+    let file = ReadFile::new(File::from(fd), status.id());
+    if !status.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file any more"));
     }
-    Ok(File::from(fd))
+    Ok(file)
 }
 
 /// The names in one directory, in one piece of memory.

@@ -73,14 +73,15 @@ impl FrameBuilder {
         })
     }
 
-    /// Adds a chunk that stands by itself; returns a frame when one is full.
-    pub fn add(&mut self, id: ChunkId, plain: &[u8]) -> Result<Option<SealedFrame>> {
+    /// Adds a chunk that stands by itself, in a body of at most `solid` plain bytes if it shares one; returns a frame when
+    /// one is full.
+    pub fn add(&mut self, id: ChunkId, plain: &[u8], solid: usize) -> Result<Option<SealedFrame>> {
         let chunk = ChunkInfo { id, len: plain.len() as u32, version: 0 };
         if plain.len() >= OWN_BODY_BYTES {
             self.push_body(vec![chunk], plain)?;
         } else {
-            if self.solid.len() + plain.len() > self.level.body_bytes || self.solid_chunks.len() >= COUNT_MAX
-            {
+            let most = solid.min(self.level.body_bytes);
+            if self.solid.len() + plain.len() > most || self.solid_chunks.len() >= COUNT_MAX {
                 self.finish_solid()?;
             }
             self.solid.extend_from_slice(plain);
@@ -89,17 +90,19 @@ impl FrameBuilder {
         self.close_if_full()
     }
 
-    /// Adds a changed chunk against its history. `false` and nothing added when that would not pay.
+    /// Adds a changed chunk against its history. `false` and nothing added when that takes more than `percent` of what a
+    /// whole copy would.
     pub fn add_changed(
         &mut self,
         id: ChunkId,
         plain: &[u8],
         history: &History,
+        percent: u8,
     ) -> Result<(bool, Option<SealedFrame>)> {
         let start = self.stored.len();
         compress_with_prefix(plain, &history.bytes, &mut self.stored)?;
         let stored_len = self.stored.len() - start;
-        if stored_len * 2 > history.whole.max(64) {
+        if stored_len * 100 > history.whole.max(64) * usize::from(percent) {
             self.stored.truncate(start);
             return Ok((false, None));
         }

@@ -27,13 +27,25 @@ pub struct DeltaPolicy {
     /// Base of version v: v minus the largest power of this dividing v.
     radix: u8,
     depth_max: u8,
+    /// Whole again when the difference takes more than this share of a whole copy, in per cent.
+    rebase_percent: u8,
+    /// Plain bytes that whole copies share a body with, at most.
+    solid_bytes: usize,
 }
 
 impl DeltaPolicy {
     /// Content: v & (v - 1), at most 8 steps.
-    pub const CONTENT: DeltaPolicy = DeltaPolicy { radix: 2, depth_max: 8 };
+    pub const CONTENT: DeltaPolicy =
+        DeltaPolicy { radix: 2, depth_max: 8, rebase_percent: 50, solid_bytes: usize::MAX };
     /// Manifest groups, which change every time and are small.
-    pub const MANIFEST: DeltaPolicy = DeltaPolicy { radix: 16, depth_max: 30 };
+    pub const MANIFEST: DeltaPolicy =
+        DeltaPolicy { radix: 16, depth_max: 30, rebase_percent: 50, solid_bytes: usize::MAX };
+    /// Database pages: a single one must be had without decoding much.
+    pub const DATABASE: DeltaPolicy =
+        DeltaPolicy { radix: 2, depth_max: 8, rebase_percent: 50, solid_bytes: 256 << 10 };
+    /// Database pages that have moved: their bases lie scattered, and whole copies would be all of them.
+    pub const RELOCATED: DeltaPolicy =
+        DeltaPolicy { radix: 2, depth_max: 8, rebase_percent: 80, solid_bytes: 256 << 10 };
 
     fn base_of(self, version: u8) -> u8 {
         let radix = u32::from(self.radix);
@@ -233,13 +245,13 @@ impl Lane<'_> {
             && self.writer.level.zstd.is_some()
             && let Some(history) = self.history(plain, parents, policy)?
         {
-            let (stored, frame) = self.builder.add_changed(id, plain, &history)?;
+            let (stored, frame) = self.builder.add_changed(id, plain, &history, policy.rebase_percent)?;
             self.send(frame)?;
             if stored {
                 return Ok(());
             }
         }
-        let frame = self.builder.add(id, plain)?;
+        let frame = self.builder.add(id, plain, policy.solid_bytes)?;
         self.send(frame)
     }
 

@@ -15,12 +15,13 @@ use crate::clock::Timestamp;
 use crate::error::{Context, Error, Result};
 use crate::format::entry::{Entry, Stat, Xattrs};
 use crate::os::dir::{self, Handle};
+use crate::os::held::ReadFile;
 use crate::os::xattr;
 use crate::progress::{Problem, Progress};
+use crate::sqlite::place::Place;
 use filter::Filter;
 use roots::{Placed, Root};
 use std::ffi::{CString, OsStr};
-use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub struct Found {
     /// Space taken, in units of 512 bytes.
     pub blocks: u64,
     pub dev: u64,
+    /// For a regular file: something stands beside it that has the name of a database's log or journal.
+    pub companions: bool,
     pub opener: Opener,
 }
 
@@ -49,7 +52,7 @@ pub struct Opener {
 
 impl Opener {
     /// Opens the regular file for reading; an error if something else stands there by now.
-    pub fn open_file(&self) -> Result<File> {
+    pub fn open_file(&self) -> Result<ReadFile> {
         dir::open_file(&self.dir, &self.name).map_err(|e| {
             let what = "cannot open the file";
             match e.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
@@ -62,6 +65,11 @@ impl Opener {
     /// The extended attributes, ACLs among them; `None` when there are none.
     pub fn xattrs(&self) -> Result<Option<Arc<Xattrs>>> {
         xattr::read_at(&self.dir, &self.name).context(|| "cannot read the extended attributes")
+    }
+
+    /// Where it stands, for whoever takes it for a database.
+    pub fn place(&self) -> Place {
+        Place::new(self.dir.clone(), &self.name)
     }
 
     /// Looks at the thing again.

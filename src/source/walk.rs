@@ -13,6 +13,7 @@ use crate::os::dir::{self, Handle, Names, Status, Trail};
 use crate::os::metadata;
 use crate::os::owners::Owners;
 use crate::progress::{Problem, Progress};
+use crate::sqlite::COMPANIONS;
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -283,8 +284,22 @@ impl<'a> Walker<'a> {
         let entry = Entry { path, kind, meta, flags: Flags::default(), link, content: Content::default() };
         let stat = metadata::stat(status, self.source.options.started);
         let opener = Opener { dir, name };
-        let found = Found { entry, stat, size, blocks: status.blocks, dev: status.dev, opener };
+        let companions = entry.is_file() && self.has_companions(&opener);
+        let found = Found { entry, stat, size, blocks: status.blocks, dev: status.dev, companions, opener };
         (self.each)(Step::Found(Box::new(found)))
+    }
+
+    /// Whether a file's name with a database companion's ending stands beside it.
+    fn has_companions(&self, opener: &Opener) -> bool {
+        let Some(frame) = self.frames.last() else {
+            // A root by itself: nobody has listed its directory.
+            return COMPANIONS.iter().any(|suffix| matches!(opener.place().status(suffix), Ok(Some(_))));
+        };
+        // Names are sorted: those that begin with this one come right after it.
+        let name = opener.name.to_bytes();
+        (frame.next..)
+            .map_while(|at| frame.names.get(at)?.to_bytes().strip_prefix(name))
+            .any(|rest| COMPANIONS.iter().any(|suffix| suffix.as_bytes() == rest))
     }
 
     /// What was removed since its directory was listed is no problem.

@@ -20,3 +20,4 @@ mod restore;
 mod restore_target;
 mod source;
 mod source_filter;
+mod sqlite_live;

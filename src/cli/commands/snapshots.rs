@@ -1,6 +1,7 @@
 //! `snapshots`: what there is.
 
 use crate::cli::context::Context;
+use crate::cli::databases;
 use crate::cli::failure::{DAMAGED, Failure, Outcome, usage};
 use crate::cli::groups::{Group, GroupBy, group};
 use crate::cli::json::SnapshotJson;
@@ -98,18 +99,14 @@ fn row(context: &Context, listed: &Listed) -> Vec<Vec<String>> {
     let mut host = vec![name(&record.hostname)];
     let mut tags: Vec<String> = record.tags.iter().map(|tag| name(tag)).collect();
     let mut size = vec![units::bytes(record.summary.total_bytes_processed)];
+    let mut paths: Vec<String> = record.paths.iter().map(|path| escape(&decode_path(path))).collect();
     if context.output.verbose > 0 {
+        paths.extend(databases::lines(record));
         host.push(name(&record.username));
         tags.extend(record.label.as_deref().map(|label| format!("\"{}\"", name(label))));
         size.push(units::counted(record.summary.total_files_processed, "file", "files"));
         size.push(format!("+{}", units::bytes(record.summary.data_added_packed)));
+        size.extend(record.sqlite.as_ref().map(databases::words));
     }
-    vec![
-        vec![listed.id.short()],
-        vec![local.unwrap_or_else(|_| name(&record.time))],
-        host,
-        tags,
-        record.paths.iter().map(|path| escape(&decode_path(path))).collect(),
-        size,
-    ]
+    vec![vec![listed.id.short()], vec![local.unwrap_or_else(|_| name(&record.time))], host, tags, paths, size]
 }
