@@ -19,7 +19,7 @@ use crate::sqlite::pin::{self, Pin, Refusal};
 use crate::sqlite::place::Place;
 use crate::sqlite::{COMPANIONS, MAGIC, wal};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -300,6 +300,11 @@ impl<'a> Databases<'a> {
             None if len <= FULL_CHECK_BYTES => Depth::Full,
             None => Depth::Quick,
         }
+    }
+
+    /// Where temporary copies go.
+    pub fn scratch(&self) -> &Path {
+        &self.options.scratch
     }
 
     pub fn now(&self) -> Timestamp {

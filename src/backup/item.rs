@@ -96,6 +96,11 @@ impl OldChunks {
         self.ranges[first..].iter().take_while(|(s, _, _)| *s < end).map(|(_, _, id)| *id).collect()
     }
 
+    /// Start, end and chunk, in order.
+    pub fn ranges(&self) -> &[(u64, u64, ChunkId)] {
+        &self.ranges
+    }
+
     /// Where chunks end, in ascending order.
     pub fn ends(&self) -> impl Iterator<Item = u64> {
         self.ranges.iter().map(|(_, end, _)| *end)

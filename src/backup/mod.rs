@@ -4,12 +4,14 @@ mod capture;
 mod databases;
 mod facts;
 mod item;
+mod pages;
 mod parent;
 mod perform;
 mod sink;
 mod stream;
 mod pipeline;
 mod record;
+mod relocate;
 
 use crate::backend::dry::DryBackend;
 use crate::clock::{Clock, Timestamp};

@@ -6,6 +6,7 @@
 use super::databases::{Databases, Meeting};
 use super::parent::{Match, Parent};
 use super::perform::{Row, Task, perform};
+use super::relocate::Relocation;
 use super::sink::{Done, Sink, Stored};
 use super::{Input, Options, stream};
 use crate::chunker::Chunker;
@@ -18,6 +19,7 @@ use crate::progress::{Problem, Progress, Report};
 use crate::repository::writer::{DeltaPolicy, Lane, Writer};
 use crate::source::{FileSource, Found, LeftOut, Step};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -37,11 +39,19 @@ pub struct Run {
     /// Name, bytes, the parent's chunks of the same place.
     pub chunks: Vec<(ChunkId, Vec<u8>, Vec<ChunkId>)>,
     pub policy: DeltaPolicy,
+    /// Where bases are to be found for pages that have moved.
+    pub relocation: Option<Arc<Relocation>>,
 }
 
 impl Run {
     pub fn content() -> Self {
-        Run { chunks: Vec::new(), policy: DeltaPolicy::CONTENT }
+        Run { chunks: Vec::new(), policy: DeltaPolicy::CONTENT, relocation: None }
+    }
+
+    /// What has been gathered; more of the same kind follows.
+    pub fn take(&mut self) -> Run {
+        let chunks = std::mem::take(&mut self.chunks);
+        Run { chunks, policy: self.policy, relocation: self.relocation.clone() }
     }
 }
 
@@ -340,7 +350,13 @@ fn work_until_done<'w>(
 
 pub fn store_run(lane: &mut Lane<'_>, run: Run) -> Result<()> {
     for (id, plain, parents) in run.chunks {
-        lane.store(id, &plain, &parents, run.policy)?;
+        match &run.relocation {
+            Some(relocation) => {
+                let history = relocation.history(&plain)?;
+                lane.store_against(id, &plain, history.as_ref(), DeltaPolicy::RELOCATED)?;
+            }
+            None => lane.store(id, &plain, &parents, run.policy)?,
+        }
     }
     Ok(())
 }

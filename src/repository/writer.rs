@@ -19,7 +19,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 const SHARDS: usize = 16;
 /// Most bases one chunk is stored against.
-const BASES_MAX: usize = 24;
+pub const BASES_MAX: usize = 24;
+/// Most bytes to decode for one chunk, as far as a writer makes it so; readers give up at four times as many.
+const WRITTEN_CLOSURE_MAX: u64 = limit::CLOSURE_BYTES_MAX / 4;
 
 /// How deep histories may grow, and how their bases are chosen.
 #[derive(Clone, Copy, Debug)]
@@ -136,6 +138,45 @@ impl Writer {
         self.index().present(id)
     }
 
+    /// The chunks that the next version of `chunk` would be stored against by the rules of `policy`, and that version;
+    /// `None` where it would be stored whole.
+    pub fn bases_of_next(&self, chunk: &ChunkId, policy: DeltaPolicy) -> Result<Option<(Vec<ChunkId>, u8)>> {
+        let walked = self.walk_down(std::slice::from_ref(chunk), policy)?;
+        Ok(walked.filter(|w| w.depth < policy.depth_max).map(|w| (w.bases, w.version)))
+    }
+
+    /// From the newest version of a place down to the one the next is stored against.
+    fn walk_down(&self, parents: &[ChunkId], policy: DeltaPolicy) -> Result<Option<Walked>> {
+        let index = self.index();
+        let mut newest = 0;
+        for parent in parents {
+            // A parent that is not present (a lost pack) cannot serve; the chunk is stored whole and heals.
+            if !index.present(parent)? {
+                return Ok(None);
+            }
+            newest = newest.max(index.find(parent)?.map_or(0, |f| f.place.version));
+        }
+        let Some(version) = newest.checked_add(1) else { return Ok(None) };
+        let target = policy.base_of(version);
+        let (mut bases, mut todo) = (Vec::new(), parents.to_vec());
+        todo.reverse();
+        let mut depth = 0;
+        while let Some(id) = todo.pop() {
+            let Some(found) = index.find(&id)? else { return Ok(None) };
+            if found.place.version > target {
+                let older = index.bases(&id, &found)?;
+                todo.extend(older.into_iter().rev());
+            } else if !bases.contains(&id) {
+                depth = depth.max(found.place.depth);
+                bases.push(id);
+            }
+            if bases.len() + todo.len() > BASES_MAX {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Walked { bases, version, depth }))
+    }
+
     fn shard(&self, id: &ChunkId) -> &Mutex<ChunkSet> {
         &self.claimed[usize::from(id.0[23]) % SHARDS]
     }
@@ -203,6 +244,15 @@ impl Drop for Writer {
     }
 }
 
+/// Where a walk down the versions of a place ended.
+struct Walked {
+    bases: Vec<ChunkId>,
+    /// Of the chunk to be stored.
+    version: u8,
+    /// The deepest of the bases.
+    depth: u8,
+}
+
 /// One thread's way to store chunks.
 pub struct Lane<'w> {
     writer: &'w Writer,
@@ -255,6 +305,27 @@ impl Lane<'_> {
         self.send(frame)
     }
 
+    /// Stores a claimed chunk against a history that the caller has put together, or whole where that does not pay.
+    pub fn store_against(
+        &mut self,
+        id: ChunkId,
+        plain: &[u8],
+        history: Option<&History>,
+        policy: DeltaPolicy,
+    ) -> Result<()> {
+        let Some(history) = history.filter(|_| self.writer.level.zstd.is_some()) else {
+            return self.store(id, plain, &[], policy);
+        };
+        let (stored, frame) = self.builder.add_changed(id, plain, history, policy.rebase_percent)?;
+        self.send(frame)?;
+        if !stored {
+            return self.store(id, plain, &[], policy);
+        }
+        self.writer.counters.content_chunks.fetch_add(1, Ordering::Relaxed);
+        self.writer.counters.raw_bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
     fn send(&self, frame: Option<SealedFrame>) -> Result<()> {
         frame.map_or(Ok(()), |frame| self.writer.packer.push(frame))
     }
@@ -267,37 +338,12 @@ impl Lane<'_> {
 
     /// The history for a new version of `parents`; `None` when it should be stored whole.
     fn history(&self, plain: &[u8], parents: &[ChunkId], policy: DeltaPolicy) -> Result<Option<History>> {
-        let index = self.writer.index();
-        let mut newest = 0;
-        for parent in parents {
-            // A parent that is not present (a lost pack) cannot serve; the chunk is stored whole and heals.
-            if !index.present(parent)? {
-                return Ok(None);
+        match self.writer.walk_down(parents, policy)? {
+            Some(walked) if walked.depth < policy.depth_max => {
+                self.fetch_history(plain, walked.bases, walked.version, walked.depth + 1)
             }
-            newest = newest.max(index.find(parent)?.map_or(0, |f| f.place.version));
+            _ => Ok(None),
         }
-        let Some(version) = newest.checked_add(1) else { return Ok(None) };
-        let target = policy.base_of(version);
-        let (mut bases, mut todo) = (Vec::new(), parents.to_vec());
-        todo.reverse();
-        let mut depth = 0;
-        while let Some(id) = todo.pop() {
-            let Some(found) = index.find(&id)? else { return Ok(None) };
-            if found.place.version > target {
-                let older = index.bases(&id, &found)?;
-                todo.extend(older.into_iter().rev());
-            } else if !bases.contains(&id) {
-                depth = depth.max(found.place.depth);
-                bases.push(id);
-            }
-            if bases.len() + todo.len() > BASES_MAX {
-                return Ok(None);
-            }
-        }
-        if depth >= policy.depth_max {
-            return Ok(None);
-        }
-        self.fetch_history(plain, bases, version, depth + 1)
     }
 
     fn fetch_history(
@@ -323,9 +369,15 @@ impl Lane<'_> {
         if bytes.is_empty() {
             return Ok(None);
         }
-        // An upper bound on what each step decodes: solid bodies hold up to two mebibytes.
-        let closure = plain.len() as u64 + u64::from(depth) * (bytes.len() as u64 + (2 << 20));
-        if closure > limit::CLOSURE_BYTES_MAX {
+        let mut closure = plain.len() as u64;
+        for base in &bases {
+            closure += match self.writer.reader.closure(self.sort, base) {
+                Ok(bytes) => bytes,
+                Err(e) if e.kind().is_unreadable() => return Ok(None),
+                Err(e) => return Err(e).context(|| "cannot look at the previous version"),
+            };
+        }
+        if closure > WRITTEN_CLOSURE_MAX {
             return Ok(None);
         }
         let (stored, raw) = self.writer.reader.whole_ratio(self.sort, &bases[0])?;

@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A copy of a database, written once from front to back, then read.
+/// Bytes written once from front to back, then read.
 pub struct Spool {
     memory: Vec<u8>,
     file: Option<File>,
@@ -25,7 +25,7 @@ impl Spool {
     }
 
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        let cannot = || format!("cannot copy the database into {}", self.dir.display());
+        let cannot = || format!("cannot write a temporary copy into {}", self.dir.display());
         if self.file.is_none() && self.memory.len() + bytes.len() > self.memory_max {
             let file = nameless(&self.dir).context(cannot)?;
             file.write_all_at(&self.memory, 0).context(cannot)?;
@@ -39,10 +39,9 @@ impl Spool {
         self.len += bytes.len() as u64;
         Ok(())
     }
-}
 
-impl Files for Spool {
-    fn read_main(&mut self, at: u64, out: &mut [u8]) -> Result<()> {
+    /// Reads what was written; zeros behind the end.
+    pub fn read(&self, at: u64, out: &mut [u8]) -> Result<()> {
         match &self.file {
             Some(file) => read_or_zeros(file, at, out).context(|| "cannot read the copy of the database"),
             None => {
@@ -53,6 +52,12 @@ impl Files for Spool {
                 Ok(())
             }
         }
+    }
+}
+
+impl Files for Spool {
+    fn read_main(&mut self, at: u64, out: &mut [u8]) -> Result<()> {
+        self.read(at, out)
     }
 
     fn read_wal(&mut self, _: u64, _: &mut [u8]) -> Result<()> {

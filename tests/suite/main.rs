@@ -20,4 +20,5 @@ mod restore;
 mod restore_target;
 mod source;
 mod source_filter;
+mod sqlite_growth;
 mod sqlite_live;
