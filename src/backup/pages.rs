@@ -192,5 +192,5 @@ fn moved_percent(shared: &Shared<'_>, image: &SharedImage, old: &OldChunks) -> R
             _ => (end - start) / page,
         };
     }
-    Ok(if seen == 0 { 100 } else { changed * 100 / seen })
+    Ok((changed * 100).checked_div(seen).unwrap_or(100))
 }

@@ -20,5 +20,6 @@ mod restore;
 mod restore_target;
 mod source;
 mod source_filter;
+mod sqlite;
 mod sqlite_growth;
 mod sqlite_live;
