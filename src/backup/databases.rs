@@ -15,6 +15,7 @@ use crate::repository::snapshots::{decode_path, encode_path};
 use crate::source::filter::Patterns;
 use crate::source::{FileSource, Found, Step};
 use crate::sqlite::check::Depth;
+use crate::sqlite::header::JOURNAL_MAGIC;
 use crate::sqlite::pin::{self, Pin, Refusal};
 use crate::sqlite::place::Place;
 use crate::sqlite::{COMPANIONS, MAGIC, wal};
@@ -30,7 +31,6 @@ const AHEAD_MAX: usize = 1000;
 /// Copies made under a lock stay in memory up to this many bytes: ahead of the walk all of them together wait.
 const MEMORY_AHEAD: usize = 256 << 10;
 const MEMORY: usize = 16 << 20;
-const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 
 /// What to do about databases.
 #[derive(Clone, Debug)]
@@ -84,6 +84,8 @@ pub struct Slot {
 #[derive(Default)]
 struct State {
     ahead: Option<Pin>,
+    /// The walk has met the database, so that somebody has the duty to decide its fate.
+    met: bool,
     fate: Option<Fate>,
 }
 
@@ -110,6 +112,11 @@ impl Slot {
 pub struct Claim(Arc<Slot>);
 
 impl Claim {
+    fn new(slot: &Arc<Slot>) -> Self {
+        slot.state().met = true;
+        Claim(Arc::clone(slot))
+    }
+
     pub fn decide(&self, fate: Fate) {
         self.0.decide(fate);
     }
@@ -205,7 +212,7 @@ impl<'a> Databases<'a> {
         }
         match self.pin_now(place, false, Duration::ZERO, MEMORY_AHEAD) {
             Ok(pin) => {
-                let state = State { ahead: Some(pin), fate: None };
+                let state = State { ahead: Some(pin), ..State::default() };
                 slots.insert(path.to_vec(), Arc::new(Slot { state: Mutex::new(state), ..Slot::default() }));
                 Ok(())
             }
@@ -246,11 +253,11 @@ impl<'a> Databases<'a> {
         }
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let mains = COMPANIONS.iter().filter_map(|suffix| path.strip_suffix(suffix.as_bytes()));
-        if let Some(slot) = mains.filter_map(|main| slots.get(main)).next() {
+        if let Some(slot) = mains.filter_map(|main| slots.get(main)).find(|slot| slot.state().met) {
             return Meeting::Companion(Arc::clone(slot));
         }
         if let Some(slot) = slots.get(path) {
-            return Meeting::Database(Claim(Arc::clone(slot)));
+            return Meeting::Database(Claim::new(slot));
         }
         let marked = old.is_some_and(|old| old.flags.has(Flags::UNVERIFIED));
         let hinted = found.companions || marked || self.known(path).is_some();
@@ -262,9 +269,8 @@ impl<'a> Databases<'a> {
         let journal = || place.start("-journal", 8).is_ok_and(|start| start == JOURNAL_MAGIC);
         let magic = place.start("", MAGIC.len()).is_ok_and(|start| start == MAGIC);
         if magic || (found.size == 0 && log()) {
-            let slot = Arc::new(Slot::default());
-            slots.insert(path.clone(), Arc::clone(&slot));
-            return Meeting::Database(Claim(slot));
+            let slot = slots.entry(path.clone()).or_default();
+            return Meeting::Database(Claim::new(slot));
         }
         if found.size > 0 && found.companions && (log() || journal()) {
             Meeting::Encrypted

@@ -8,6 +8,7 @@ use super::scratch::{Plain, ScratchDir, Spool};
 use crate::clock::Timestamp;
 use crate::error::{Context, Result};
 use crate::os::dir::Status;
+use crate::os::metadata::touched_since;
 use std::path::Path;
 
 /// Pages are copied in pieces of this many bytes.
@@ -34,21 +35,32 @@ pub(super) fn copy(image: &mut Image, rules: &Rules<'_>) -> Result<Spool> {
 /// done to a copy.
 pub(super) fn recovered(place: &Place, rules: &Rules<'_>, main: Status) -> Tried<Pin> {
     let look = |suffix: &str| place.status(suffix).context(|| "cannot look at the database");
-    let Some(journal) = look("-journal")? else { return Err(Missed::Moved) };
     let at = rules.clock.now();
+    let mut files = Vec::new();
+    for suffix in ["", "-journal", "-wal"] {
+        files.extend(look(suffix)?.map(|status| (suffix, status)));
+    }
+    if files.len() < 2 || files[0].1.id() != main.id() {
+        return Err(Missed::Moved);
+    }
+    // Whoever comes and recovers it himself must show in the files' times.
+    if files.iter().any(|(_, status)| touched_since(status.mtime.max(status.ctime), at)) {
+        return Err(Missed::Busy("its files were changed a moment ago".to_owned()));
+    }
     let scratch = ScratchDir::new(rules.scratch)?;
     let path = scratch.path().join("database");
-    for suffix in ["", "-journal"] {
+    for (suffix, _) in &files {
+        (rules.keep_going)()?;
         let mut from = place.open(suffix).context(|| "cannot open the database")?;
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
         let mut to = std::fs::File::create_new(&name).context(|| "cannot copy the database")?;
         std::io::copy(&mut from, &mut to).context(|| "cannot copy the database")?;
     }
-    let same =
-        |suffix: &str, then: &Status| look(suffix).map(|now| now.is_some_and(|now| untouched(&now, then)));
-    if !same("", &main)? || !same("-journal", &journal)? {
-        return Err(Missed::Moved);
+    for (suffix, then) in &files {
+        if look(suffix)?.is_none_or(|now| !untouched(&now, then)) {
+            return Err(Missed::Moved);
+        }
     }
     let db = rusqlite::Connection::open(&path).map_err(|e| missed(&e))?;
     let _: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(|e| missed(&e))?;

@@ -3,6 +3,9 @@
 /// Begins every database that is not encrypted.
 pub const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
+/// Begins a rollback journal that is still needed.
+pub const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+
 /// Bytes of the header.
 pub const LEN: usize = 100;
 

@@ -13,7 +13,7 @@
 
 use super::copies::{copied, copy, recovered};
 use super::ffi::{Database, Which, can_pin};
-use super::header::{self, Header};
+use super::header::{self, Header, JOURNAL_MAGIC};
 use super::image::{Files, Image, SharedImage};
 use super::place::Place;
 use super::scratch::Plain;
@@ -202,10 +202,11 @@ fn attempt(place: &Place, rules: &Rules<'_>, seen: &mut Seen) -> Tried<Pin> {
     let header = place.header().context(|| "cannot open the database")?;
     let (log, shared) = (look("-wal")?, look("-shm")?);
     if main.size == 0 {
+        // Nothing is asked of SQLite here: it would take the log for a leftover and delete it.
         return at_rest(place, rules, main, log, seen);
     }
     let Some(header) = header else { return unreadable("its header is not one that SQLite reads") };
-    match (header.wal || log.is_some(), log, shared) {
+    let tried = match (header.wal || log.is_some(), log, shared) {
         (true, Some(log), Some(_)) => match live(place, rules, main, log) {
             // Its shared memory may be out of reach for us, while its files are not.
             Err(Missed::Refused(Refusal::Failed(e))) if e.kind() == ErrorKind::Refused => {
@@ -214,10 +215,11 @@ fn attempt(place: &Place, rules: &Rules<'_>, seen: &mut Seen) -> Tried<Pin> {
             other => other,
         },
         (true, log, _) => at_rest(place, rules, main, log, seen),
-        (false, ..) => match rollback(place, rules, main) {
-            Err(Missed::Hot) => recovered(place, rules, main),
-            other => other,
-        },
+        (false, ..) => rollback(place, rules, main),
+    };
+    match tried {
+        Err(Missed::Hot) => recovered(place, rules, main),
+        other => other,
     }
 }
 
@@ -398,6 +400,10 @@ fn at_rest(
         return Err(Missed::Busy("its files were changed a moment ago".to_owned()));
     }
     let open = |suffix: &str| place.open(suffix).context(|| "cannot open the database");
+    if place.start("-journal", JOURNAL_MAGIC.len()).is_ok_and(|start| start == JOURNAL_MAGIC) {
+        // Somebody died while he was changing the kind of journal.
+        return Err(Missed::Hot);
+    }
     let log = log.filter(|log| log.size > 0);
     let mut files = Plain { main: open("")?, wal: log.map(|_| open("-wal")).transpose()? };
     let wal = match log {
