@@ -1,12 +1,13 @@
 //! Databases at the door: options for capturing them, words and JSON about what was captured.
 
 use super::context::Context;
-use super::names::escape;
-use super::options::duration;
+use super::names::{escape, shown};
+use super::options::{Target, duration};
 use crate::backup::{Outcome, SqliteOptions};
 use crate::error::Result;
 use crate::format::snapshot::{DatabaseFacts, Databases, Snapshot};
-use crate::repository::snapshots::{decode_path, encode_path};
+use crate::manifest::walk::is_below;
+use crate::repository::snapshots::{Listed, Listing, decode_path, encode_path};
 use crate::source::filter::Patterns;
 use crate::sqlite::check::Depth;
 use crate::units;
@@ -133,4 +134,53 @@ pub fn find<'s>(record: &'s Snapshot, path: &[u8]) -> Option<&'s DatabaseFacts> 
 pub fn lines(record: &Snapshot) -> Vec<String> {
     let all = record.sqlite.iter().flat_map(|all| all.databases.iter());
     all.map(|facts| format!("{}: {}", escape(&decode_path(&facts.path)), about(facts))).collect()
+}
+
+/// The newest snapshot of the same series, older than `from`, in which the database at `path` was not found damaged.
+fn sound_before<'l>(listing: &'l Listing, from: &Listed, path: &[u8]) -> Option<&'l Listed> {
+    let series = |l: &&Listed| {
+        l.record.hostname == from.record.hostname
+            && l.record.paths == from.record.paths
+            && l.record.order_time < from.record.order_time
+    };
+    let sound = |l: &&Listed| find(&l.record, path).is_some_and(|facts| facts.check.result != "failed");
+    listing.snapshots.iter().filter(series).rfind(sound)
+}
+
+/// Who asks for the latest version of a database wants one that works: goes back to it where the newest is damaged, and
+/// says so. Where more than one database is asked for, it is only said.
+pub fn avoid_damaged(listing: &Listing, target: &mut Target, path: &[u8]) -> Vec<String> {
+    let damaged = |facts: &&DatabaseFacts| facts.check.result == "failed";
+    let from = target.snapshot.clone();
+    if let Some(facts) = find(&from.record, path).filter(damaged) {
+        let what = format!("{} is damaged in itself in snapshot {}", shown(path), from.id.short());
+        return match sound_before(listing, &from, path) {
+            Some(sound) if target.by_latest => {
+                target.snapshot = sound.clone();
+                vec![format!(
+                    "{what}; taking the newest sound one, from snapshot {} of {} (name a snapshot by its id to get exactly \
+                     that one)",
+                    sound.id.short(),
+                    sound.record.time
+                )]
+            }
+            Some(sound) => vec![format!("{what}; the newest sound one before it is in {}", sound.id.short())],
+            None => vec![format!(
+                "{what}, and no earlier snapshot has a sound one: {}",
+                facts.check.messages.join("; ")
+            )],
+        };
+    }
+    let all = from.record.sqlite.iter().flat_map(|all| all.databases.iter()).filter(damaged);
+    let below =
+        all.map(|facts| decode_path(facts.path.trim_start_matches('/'))).filter(|p| is_below(p, path));
+    below
+        .map(|path| {
+            let what = format!("{} is damaged in itself in snapshot {}", shown(&path), from.id.short());
+            match sound_before(listing, &from, &path) {
+                Some(sound) => format!("{what}; the newest sound one before it is in {}", sound.id.short()),
+                None => what,
+            }
+        })
+        .collect()
 }

@@ -8,6 +8,7 @@ mod chunker;
 mod cli;
 mod cli_ends;
 mod cli_prune;
+mod cli_sqlite;
 mod compare;
 mod compare_live;
 mod format;

@@ -89,6 +89,13 @@ fn print(context: &Context, paper: &mut Paper, snapshots: &[&Listed]) -> Result<
     for line in table.lines(context.output.width(), context.output.colours()) {
         paper.line(&line)?;
     }
+    if context.output.verbose > 0 {
+        for listed in snapshots {
+            for line in databases::lines(&listed.record) {
+                paper.line(&format!("{}  {line}", listed.id.short()))?;
+            }
+        }
+    }
     paper.line(&units::counted(snapshots.len() as u64, "snapshot", "snapshots"))
 }
 
@@ -99,9 +106,8 @@ fn row(context: &Context, listed: &Listed) -> Vec<Vec<String>> {
     let mut host = vec![name(&record.hostname)];
     let mut tags: Vec<String> = record.tags.iter().map(|tag| name(tag)).collect();
     let mut size = vec![units::bytes(record.summary.total_bytes_processed)];
-    let mut paths: Vec<String> = record.paths.iter().map(|path| escape(&decode_path(path))).collect();
+    let paths = record.paths.iter().map(|path| escape(&decode_path(path))).collect();
     if context.output.verbose > 0 {
-        paths.extend(databases::lines(record));
         host.push(name(&record.username));
         tags.extend(record.label.as_deref().map(|label| format!("\"{}\"", name(label))));
         size.push(units::counted(record.summary.total_files_processed, "file", "files"));
