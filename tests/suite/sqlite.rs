@@ -490,3 +490,44 @@ fn an_empty_log_made_for_us_is_taken_away() {
     assert!(dir.path().join("app.db-wal").exists());
     assert_eq!(shell.must("SELECT count(*) FROM log"), "Integer(1)");
 }
+
+#[test]
+fn a_stored_database_can_be_asked_in_place_and_laid_out() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("app.db");
+    create(&path, "wal", 4096);
+    let db = Connection::open(&path).expect("opens");
+    for n in 0..2000 {
+        db.execute("INSERT INTO log VALUES (?, hex(randomblob(200)))", [n + 1]).expect("inserted");
+    }
+    db.execute_batch("UPDATE counter SET n=2000").expect("updated");
+    let judge = tempfile::tempdir().expect("tempdir");
+    let repository = plain_repository();
+    let mut kept = Vec::new();
+    for round in 0..5 {
+        let (outcome, problems, _) = told(&repository, dir.path(), &options());
+        assert_eq!(problems, [""; 0]);
+        kept.push(outcome);
+        db.execute("UPDATE account SET note=?, balance=balance", [format!("round {round}")])
+            .expect("updated");
+    }
+    let reader = Arc::new(repository.reader().expect("a reader"));
+    for (round, outcome) in kept.iter().enumerate() {
+        let (entry, bytes) = files(&repository, outcome).remove("app.db").expect("stored");
+        let opened = snapkeep::manifest::database::open(Arc::clone(&reader), &entry).expect("opens");
+        let ask =
+            |sql: &str| opened.connection.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("asked");
+        assert_eq!(ask("SELECT count(*) FROM log WHERE length(text)=400"), 2000);
+        let expected = if round == 0 { 0 } else { 500 };
+        let sql = format!("SELECT count(*) FROM account WHERE note='round {}'", round as i64 - 1);
+        assert_eq!(ask(&sql), expected, "round {round}");
+        assert!(opened.connection.execute("DELETE FROM log", []).is_err(), "read-only");
+        assert!(opened.failure().is_none());
+        let laid =
+            snapkeep::manifest::database::materialise(&reader, &entry, judge.path()).expect("laid out");
+        assert!(fs::read(&laid.path).expect("read") == bytes);
+        let parent = laid.path.parent().expect("a directory").to_owned();
+        drop(laid);
+        assert!(!parent.exists());
+    }
+}
