@@ -54,7 +54,9 @@ fn new_repository(dir: &Path) -> Arc<Repository> {
         like: None,
         now: SystemClock.now(),
     };
-    Arc::new(repository::create(backend, &new).expect("a repository"))
+    let mut made = repository::create(backend, &new).expect("a repository");
+    made.set_cache(Some(&dir.with_extension("cache")));
+    Arc::new(made)
 }
 
 fn back_up(repository: &Arc<Repository>, path: &Path) -> Outcome {

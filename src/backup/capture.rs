@@ -4,6 +4,7 @@ use super::databases::{Claim, Fate};
 use super::facts;
 use super::item::Trouble;
 use super::pages;
+use super::pagetable::Table;
 use super::perform::{Change, Row, all_present};
 use super::pipeline::Shared;
 use crate::error::{ErrorKind, Result};
@@ -14,6 +15,7 @@ use crate::source::Found;
 use crate::sqlite::check;
 use crate::sqlite::image::Bytes;
 use crate::sqlite::pin::{How, Pin, Refusal};
+use std::path::PathBuf;
 
 /// Tries at a database whose state does not last as long as reading it takes.
 const TRIES: usize = 4;
@@ -31,8 +33,8 @@ pub enum Captured {
     Row(Box<Row>),
     /// Reported.
     Nothing,
-    /// Not a database for SQLite; to be stored as the file it is.
-    Plain(Met, String),
+    /// Not a database for SQLite; to be stored as the file it is. Why, and whether that is damage.
+    Plain(Met, String, bool),
 }
 
 /// Captures one database.
@@ -44,9 +46,9 @@ pub fn capture(shared: &Shared<'_>, lane: &mut Lane<'_>, met: Met) -> Result<Cap
     for attempt in 0..TRIES {
         let pin = match shared.databases.pin(&met.found, met.claim.as_ref(), attempt > 0) {
             Ok(pin) => pin,
-            Err(Refusal::Unreadable(why)) => {
+            Err(Refusal::Unreadable { why, damaged }) => {
                 decide(&met, Fate::Plain);
-                return Ok(Captured::Plain(met, why));
+                return Ok(Captured::Plain(met, why, damaged));
             }
             Err(Refusal::Failed(e)) if e.kind() == ErrorKind::Cancelled => return Err(e),
             Err(Refusal::Failed(e)) => {
@@ -60,7 +62,10 @@ pub fn capture(shared: &Shared<'_>, lane: &mut Lane<'_>, met: Met) -> Result<Cap
             return finish(shared, met, &pin, content.clone(), facts);
         }
         match read(shared, lane, &met, &pin) {
-            Ok((content, facts)) if pin.holds() => {
+            Ok((content, facts, table)) if pin.holds() => {
+                if let (Some(dir), Some(table), Some(hash)) = (tables(shared), table, &content.hash) {
+                    table.save(&dir, &path, hash);
+                }
                 if let Some(cell) = linked.as_deref_mut() {
                     *cell = Some((content.clone(), facts.clone()));
                 }
@@ -84,6 +89,11 @@ pub fn capture(shared: &Shared<'_>, lane: &mut Lane<'_>, met: Met) -> Result<Cap
     Ok(Captured::Nothing)
 }
 
+/// Where tables of pages are kept.
+fn tables(shared: &Shared<'_>) -> Option<PathBuf> {
+    Some(shared.writer.repository().cache_dir()?.with_file_name("databases"))
+}
+
 fn decide(met: &Met, fate: Fate) {
     if let Some(claim) = &met.claim {
         claim.decide(fate);
@@ -96,7 +106,7 @@ fn read(
     lane: &mut Lane<'_>,
     met: &Met,
     pin: &Pin,
-) -> std::result::Result<(Content, DatabaseFacts), Trouble> {
+) -> std::result::Result<(Content, DatabaseFacts, Option<Table>), Trouble> {
     let path = &met.found.entry.path;
     let old = met.old.as_deref().filter(|old| old.is_file());
     let before = old.and_then(|_| shared.databases.known(path));
@@ -107,9 +117,11 @@ fn read(
         && all_present(shared, old).map_err(Trouble::Repository)?
     {
         shared.progress.add_bytes(old.content.size);
-        return Ok((old.content.clone(), facts::unchanged(before, path, pin)));
+        return Ok((old.content.clone(), facts::unchanged(before, path, pin), None));
     }
-    let content = pages::store(shared, lane, &pin.image, old)?;
+    let hash = old.and_then(|old| old.content.hash);
+    let table = tables(shared).zip(hash).and_then(|(dir, hash)| Table::load(&dir, path, &hash));
+    let pages::Stored { content, table } = pages::store(shared, lane, &pin.image, old, table)?;
     if let (Some(old), Some(before)) = (old, checked)
         && old.content.hash == content.hash
         && old.content.size == content.size
@@ -120,14 +132,14 @@ fn read(
             pages: pin.image.pages,
             ..facts::unchanged(before, path, pin)
         };
-        return Ok((content, facts));
+        return Ok((content, facts, table));
     }
     let stop = shared.progress.stop_flag();
     let findings = check::check(Box::new(pin.image.clone()), depth, stop).map_err(|e| match e.kind() {
         ErrorKind::Cancelled => Trouble::Repository(e),
         _ => Trouble::Source(e),
     })?;
-    Ok((content, facts::captured(path, pin, findings, shared.databases.now())))
+    Ok((content, facts::captured(path, pin, findings, shared.databases.now()), table))
 }
 
 /// The row, and what the user should hear about it.
@@ -191,9 +203,10 @@ fn finish(
 }
 
 /// What to say of a database that is stored as a plain file, because SQLite cannot read it.
-pub fn remark_plain(shared: &Shared<'_>, path: &[u8], why: &str) {
-    shared.warning(
-        path,
-        &format!("stored as a plain file, unverified, since SQLite cannot read it as a database: {why}"),
-    );
+pub fn remark_plain(shared: &Shared<'_>, path: &[u8], why: &str, damaged: bool) {
+    let what = format!("stored as a plain file, unverified, since SQLite cannot read it as a database: {why}");
+    match damaged {
+        true => shared.problem(path, &what),
+        false => shared.warning(path, &what),
+    }
 }

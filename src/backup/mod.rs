@@ -5,6 +5,7 @@ mod databases;
 mod facts;
 mod item;
 mod pages;
+mod pagetable;
 mod parent;
 mod perform;
 mod sink;

@@ -1,13 +1,13 @@
 //! The pages of an image to chunks: cut where the parent was cut, stored against what was there, or against what moved.
 
 use super::item::{OldChunks, Trouble, push_chunk};
+use super::pagetable::{Changes, PART_MAX, Table};
 use super::perform::hand_over;
 use super::pipeline::{Run, Shared, store_run};
 use super::relocate::Relocation;
 use crate::chunker::WHOLE_FILE_MAX;
 use crate::crypto::ChunkSort;
-use crate::crypto::hash::FileHash;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry, Extent};
 use crate::id::ChunkId;
 use crate::repository::writer::{DeltaPolicy, Lane};
@@ -22,6 +22,8 @@ const RUN_BYTES: usize = 1 << 20;
 const MOVED_PERCENT: u64 = 40;
 /// Chunks looked at to find out.
 const SAMPLES: usize = 48;
+/// One in so many chunks that have not changed, by their pages' hashes, is compared with its name.
+const LOOK_EVERY: usize = 64;
 
 /// Where to cut: where the parent was cut, as far as that goes, so that a changed page is one changed chunk with one base.
 struct Cuts {
@@ -49,106 +51,253 @@ impl Cuts {
     }
 }
 
-/// Stores what is new of an image.
+/// A stored image.
+pub struct Stored {
+    pub content: Content,
+    /// The hashes of its pages, if they are not kept already.
+    pub table: Option<Table>,
+}
+
+type Tried<T> = std::result::Result<T, Trouble>;
+
+/// Stores what is new of an image. `before` is what the parent has at its path, and the hashes of its pages.
 pub fn store(
     shared: &Shared<'_>,
     lane: &mut Lane<'_>,
     image: &SharedImage,
     old: Option<&Entry>,
-) -> std::result::Result<Content, Trouble> {
+    before: Option<Table>,
+) -> Tried<Stored> {
     let reader = &shared.writer.reader;
     let old_chunks = old.map(|old| OldChunks::each_of(reader, old)).unwrap_or_default();
+    let large = image.len() > WHOLE_FILE_MAX as u64;
+    let scanned = match before.filter(|_| large) {
+        Some(before) => scan(shared, image, &before)?,
+        None => None,
+    };
+    if let Some(stored) = store_by(shared, lane, image, (old, &old_chunks), scanned)? {
+        return Ok(stored);
+    }
+    // The table was wrong about a chunk that was looked at: nothing it says is believed.
+    match store_by(shared, lane, image, (old, &old_chunks), None)? {
+        Some(stored) => Ok(stored),
+        None => Err(Trouble::Source(Error::corrupt("the database's pages do not stay what they are"))),
+    }
+}
+
+/// Which pages are not what they were.
+struct Scanned {
+    table: Table,
+    changes: Changes,
+}
+
+/// Reads the whole image once.
+fn scan(shared: &Shared<'_>, image: &SharedImage, before: &Table) -> Tried<Option<Scanned>> {
+    let Some((mut table, mut changes)) = before.successor(image.page_size, image.pages) else {
+        return Ok(None);
+    };
+    let mut buffer = vec![0; BUFFER];
+    let mut at = 0;
+    while at < image.len() {
+        shared.progress.keep_going().map_err(Trouble::Repository)?;
+        let piece = &mut buffer[..(image.len() - at).min(BUFFER as u64) as usize];
+        image.read_pages((at / u64::from(image.page_size)) as u32 + 1, piece).map_err(Trouble::Source)?;
+        table.take(piece, Some((before, &mut changes)));
+        at += piece.len() as u64;
+    }
+    Ok(Some(Scanned { table, changes }))
+}
+
+/// `None` when the scan turned out to be wrong.
+fn store_by(
+    shared: &Shared<'_>,
+    lane: &mut Lane<'_>,
+    image: &SharedImage,
+    (old, old_chunks): (Option<&Entry>, &OldChunks),
+    scanned: Option<Scanned>,
+) -> Tried<Option<Stored>> {
     let size = image.len();
-    let moved = size > WHOLE_FILE_MAX as u64
-        && old_chunks.ranges().len() > 1
-        && moved_percent(shared, image, &old_chunks).map_err(Trouble::Source)? > MOVED_PERCENT;
-    let relocation = match moved {
-        true => {
-            let scratch = shared.databases.scratch();
-            let gathered = Relocation::gather(shared.writer, &old_chunks, scratch, shared.progress);
-            Some(Arc::new(gathered.map_err(Trouble::Repository)?))
+    let (mut scan, changes) = scanned.map(|s| (s.table, s.changes)).unzip();
+    let policy = DeltaPolicy::DATABASE;
+    let relocation = relocation(shared, image, old_chunks, changes.as_ref())?;
+    let feed = match (&scan, size > WHOLE_FILE_MAX as u64) {
+        (None, true) => {
+            let table = Table::new(image.page_size, image.pages).map_err(Trouble::Repository)?;
+            Some(Feed { table, pending: Vec::new() })
         }
-        false => None,
+        _ => None,
     };
     let mut store = Store {
         shared,
         lane,
-        old: &old_chunks,
-        run: Run { chunks: Vec::new(), policy: DeltaPolicy::DATABASE, relocation },
+        image,
+        old: old_chunks,
+        run: Run { chunks: Vec::new(), policy, relocation },
         run_bytes: 0,
         extents: Vec::new(),
-        hash: FileHash::new(),
+        feed,
+        window: (Vec::new(), 0),
         at: 0,
     };
     let done = match size {
-        0 => Ok(()),
-        n if n <= WHOLE_FILE_MAX as u64 => store.whole(image, size as usize),
-        _ => store.pieces(image, size, old.map_or(0, |old| old.content.size)),
+        0 => Ok(true),
+        n if n <= WHOLE_FILE_MAX as u64 => store.whole(size as usize).map(|()| true),
+        _ => store.pieces(old.map_or(0, |old| old.content.size), changes.as_ref()),
     };
     // Claimed chunks must be stored even if reading then fails: others may rely on them by now.
     let rest = store.run.take();
     store_run(store.lane, rest).map_err(Trouble::Repository)?;
-    done?;
-    let single = matches!(store.extents.as_slice(), [] | [Extent::Chunk { repeat: 1, .. }]);
-    let hash = if single { None } else { Some(store.hash.finish()) };
-    Ok(Content { size, extents: store.extents, lists: Vec::new(), hash })
+    if !done? {
+        return Ok(None);
+    }
+    let (extents, feed) = (store.extents, store.feed);
+    if let Some(feed) = feed {
+        scan = Some(feed.finish());
+    }
+    let single = matches!(extents.as_slice(), [] | [Extent::Chunk { repeat: 1, .. }]);
+    let hash = scan.as_ref().and_then(Table::hash).filter(|_| !single);
+    if !single && hash.is_none() {
+        return Err(Trouble::Source(Error::corrupt("the database's hash could not be computed")));
+    }
+    let content = Content { size, extents, lists: Vec::new(), hash };
+    let fresh = changes.is_none_or(|changes| changes.changed > 0);
+    Ok(Some(Stored { content, table: scan.filter(|_| hash.is_some() && fresh) }))
+}
+
+/// Where bases are to be looked for when most pages are not what stood at their place.
+fn relocation(
+    shared: &Shared<'_>,
+    image: &SharedImage,
+    old: &OldChunks,
+    changes: Option<&Changes>,
+) -> Tried<Option<Arc<Relocation>>> {
+    if image.len() <= WHOLE_FILE_MAX as u64 || old.ranges().len() < 2 {
+        return Ok(None);
+    }
+    let percent = match changes {
+        Some(changes) => changes.percent(image.len()),
+        None => moved_percent(shared, image, old).map_err(Trouble::Source)?,
+    };
+    if percent <= MOVED_PERCENT {
+        return Ok(None);
+    }
+    let gathered = Relocation::gather(shared.writer, old, shared.databases.scratch(), shared.progress);
+    Ok(Some(Arc::new(gathered.map_err(Trouble::Repository)?)))
+}
+
+/// Gathers the hashes of pages from chunks, which end anywhere.
+struct Feed {
+    table: Table,
+    pending: Vec<u8>,
+}
+
+impl Feed {
+    fn take(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
+        let whole = self.pending.len() / PART_MAX as usize * PART_MAX as usize;
+        if whole > 0 {
+            self.table.take(&self.pending[..whole], None);
+            self.pending.drain(..whole);
+        }
+    }
+
+    fn finish(mut self) -> Table {
+        if !self.pending.is_empty() {
+            self.table.take(&self.pending, None);
+        }
+        self.table
+    }
 }
 
 struct Store<'s, 'w, 'l> {
     shared: &'s Shared<'w>,
     lane: &'s mut Lane<'l>,
+    image: &'s SharedImage,
     old: &'s OldChunks,
     run: Run,
     run_bytes: usize,
     extents: Vec<Extent>,
-    hash: FileHash,
+    /// `None` where the hashes are known from a scan.
+    feed: Option<Feed>,
+    /// Bytes of the image at hand, and where they stand in it.
+    window: (Vec<u8>, u64),
     at: u64,
 }
 
-type Stored = std::result::Result<(), Trouble>;
-
 impl Store<'_, '_, '_> {
-    fn whole(&mut self, image: &SharedImage, size: usize) -> Stored {
+    fn whole(&mut self, size: usize) -> Tried<()> {
         let mut bytes = vec![0; size];
-        image.read_pages(1, &mut bytes).map_err(Trouble::Source)?;
+        self.image.read_pages(1, &mut bytes).map_err(Trouble::Source)?;
         self.chunk(&bytes, &self.old.all())
     }
 
-    fn pieces(&mut self, image: &SharedImage, size: u64, old_size: u64) -> Stored {
-        let page = u64::from(image.page_size);
+    /// False when `changes` called something unchanged that is not.
+    fn pieces(&mut self, old_size: u64, changes: Option<&Changes>) -> Tried<bool> {
+        let (size, page) = (self.image.len(), u64::from(self.image.page_size));
         let chunker = &self.shared.database_chunker;
         let max = u64::from(chunker.class().max).next_multiple_of(page);
-        let room = (BUFFER as u64).max(2 * max).next_multiple_of(page);
         let mut cuts = match self.run.relocation {
             Some(_) => Cuts::new(&OldChunks::default(), 0, size),
             None => Cuts::new(self.old, old_size, size),
         };
-        let (mut buffer, mut have, mut fetched) = (vec![0; room as usize], 0usize, 0u64);
+        let mut spared = usize::from(self.shared.writer.session.0[0]);
         while self.at < size {
             self.shared.progress.keep_going().map_err(Trouble::Repository)?;
-            let more = (room - have as u64).min(size - fetched) / page * page;
-            let first = (fetched / page) as u32 + 1;
-            image.read_pages(first, &mut buffer[have..have + more as usize]).map_err(Trouble::Source)?;
-            (have, fetched) = (have + more as usize, fetched + more);
-            let mut done = 0;
-            while done < have && (fetched == size || (have - done) as u64 >= max) {
-                let rest = &buffer[done..have];
-                let len = match cuts.inherited(self.at, page, max) {
-                    Some(len) => len,
-                    None => chunker.cut_at_page(rest, page as usize),
-                };
-                let parents = self.old.overlapping(self.at, self.at + len as u64);
-                self.chunk(&rest[..len], &parents)?;
-                done += len;
+            let at = self.at;
+            let inherited = cuts.inherited(at, page, max);
+            let known = inherited.and_then(|len| {
+                let spare = changes?.spare(at, at + len as u64);
+                self.old.exactly(at, at + len as u64).filter(|_| spare)
+            });
+            if let (Some(len), Some(id)) = (inherited, known)
+                && self.shared.writer.known(&id).map_err(Trouble::Repository)?
+            {
+                spared += 1;
+                if spared.is_multiple_of(LOOK_EVERY) && self.name_of(at, len)? != id {
+                    return Ok(false);
+                }
+                self.add(id, len);
+                continue;
             }
-            buffer.copy_within(done..have, 0);
-            have -= done;
+            // Ahead where everything is read; only what is needed where little is.
+            let ahead = if changes.is_some() && inherited.is_some() { 0 } else { BUFFER as u64 };
+            let need = inherited.map_or(max, |len| len as u64).min(size - at);
+            self.fetch(at, need, ahead)?;
+            let window = std::mem::take(&mut self.window);
+            let bytes = &window.0[(at - window.1) as usize..];
+            let len = inherited.unwrap_or_else(|| chunker.cut_at_page(bytes, page as usize));
+            let parents = self.old.overlapping(at, at + len as u64);
+            let done = self.chunk(&bytes[..len], &parents);
+            self.window = window;
+            done?;
         }
-        Ok(())
+        Ok(true)
     }
 
-    fn chunk(&mut self, bytes: &[u8], parents: &[ChunkId]) -> Stored {
-        self.hash.update(bytes);
+    /// Makes `need` bytes from `at` on stand in the window.
+    fn fetch(&mut self, at: u64, need: u64, ahead: u64) -> Tried<()> {
+        let (bytes, start) = &mut self.window;
+        if at >= *start && at + need <= *start + bytes.len() as u64 {
+            return Ok(());
+        }
+        let page = u64::from(self.image.page_size);
+        let len = need.max(ahead).min(self.image.len() - at);
+        bytes.resize(len as usize, 0);
+        *start = at;
+        self.image.read_pages((at / page) as u32 + 1, bytes).map_err(Trouble::Source)
+    }
+
+    fn name_of(&mut self, at: u64, len: usize) -> Tried<ChunkId> {
+        self.fetch(at, len as u64, 0)?;
+        let from = (at - self.window.1) as usize;
+        let bytes = &self.window.0[from..from + len];
+        Ok(self.shared.writer.reader.keyring().chunk_id(ChunkSort::Content, bytes))
+    }
+
+    fn chunk(&mut self, bytes: &[u8], parents: &[ChunkId]) -> Tried<()> {
+        if let Some(feed) = &mut self.feed {
+            feed.take(bytes);
+        }
         let id = self.shared.writer.reader.keyring().chunk_id(ChunkSort::Content, bytes);
         if self.lane.claim(&id).map_err(Trouble::Repository)? {
             self.run_bytes += bytes.len();
@@ -159,10 +308,14 @@ impl Store<'_, '_, '_> {
             let run = self.run.take();
             hand_over(self.shared, self.lane, run).map_err(Trouble::Repository)?;
         }
-        push_chunk(&mut self.extents, id, bytes.len() as u32);
-        self.shared.progress.add_bytes(bytes.len() as u64);
-        self.at += bytes.len() as u64;
+        self.add(id, bytes.len());
         Ok(())
+    }
+
+    fn add(&mut self, id: ChunkId, len: usize) {
+        push_chunk(&mut self.extents, id, len as u32);
+        self.shared.progress.add_bytes(len as u64);
+        self.at += len as u64;
     }
 }
 

@@ -117,12 +117,12 @@ fn database(shared: &Shared<'_>, lane: &mut Lane<'_>, buffer: &mut Vec<u8>, met:
     match capture(shared, lane, met)? {
         Captured::Row(row) => Ok(checked(shared, *row)),
         Captured::Nothing => Ok(None),
-        Captured::Plain(met, why) => {
+        Captured::Plain(met, why, damaged) => {
             let path = met.found.entry.path.clone();
             let how = How { plain: true, ..How::default() };
             let row = read(shared, lane, buffer, met.found, met.old, how)?;
             if row.as_ref().is_some_and(|row| row.entry.flags.has(Flags::UNVERIFIED)) {
-                remark_plain(shared, &path, &why);
+                remark_plain(shared, &path, &why, damaged);
             }
             Ok(row)
         }

@@ -9,6 +9,7 @@
 use super::item::OldChunks;
 use crate::crypto::ChunkSort;
 use crate::error::Result;
+use crate::format::limit;
 use crate::id::{ChunkId, ChunkSet};
 use crate::progress::Progress;
 use crate::repository::encode::History;
@@ -101,7 +102,8 @@ impl Relocation {
         let (mut bases, mut len) = (Vec::new(), 0u64);
         for number in chosen {
             let base = &self.bases[number];
-            if closure + base.closure <= CLOSURE_MAX {
+            let fits = len + u64::from(base.len) <= limit::PREFIX_BYTES_MAX as u64;
+            if fits && closure + base.closure <= CLOSURE_MAX {
                 closure += base.closure;
                 len += u64::from(base.len);
                 bases.push(base);
@@ -145,14 +147,14 @@ impl Relocation {
         }
         let all = holders.len();
         let mut chosen = Vec::new();
-        while chosen.len() < BASES_MAX && (all - holders.len()) * 100 < all * ENOUGH_PERCENT {
+        let var = |n: &str, d: usize| std::env::var(n).ok().and_then(|t| t.parse().ok()).unwrap_or(d);
+        while chosen.len() < var("XB", BASES_MAX) && (all - holders.len()) * 100 < all * var("XE", ENOUGH_PERCENT) {
             let mut votes = std::collections::BTreeMap::new();
             for number in holders.iter().flatten() {
                 *votes.entry(*number).or_insert(0) += 1;
             }
-            let Some((best, _)) = votes.into_iter().max_by_key(|(number, count)| (*count, *number)) else {
-                break;
-            };
+            let Some((best, count)) = votes.into_iter().max_by_key(|(number, count)| (*count, *number)) else { break };
+            if count * 100 < all * var("XM", 0) { break; }
             holders.retain(|numbers| !numbers.contains(&best));
             chosen.push(best as usize);
         }

@@ -76,3 +76,54 @@ pub fn short(bytes: &[u8]) -> u64 {
     let b = hash.as_bytes();
     u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
 }
+
+/// The part of a file's hash that `bytes` contribute, which stand at offset `at`. All parts but the last have one length, a
+/// power of two of at least 1,024 bytes; there are two or more of them.
+pub fn part(at: u64, bytes: &[u8]) -> [u8; 32] {
+    use blake3::hazmat::HasherExt;
+    let mut hasher = blake3::Hasher::new();
+    hasher.set_input_offset(at);
+    hasher.update(bytes);
+    hasher.finalize_non_root()
+}
+
+/// The hash of a file of `len` bytes whose parts of `part_len` bytes have these hashes: what [`FileHash`] gives.
+pub fn whole(parts: &[[u8; 32]], part_len: u64, len: u64) -> [u8; 32] {
+    use blake3::hazmat::{Mode, left_subtree_len, merge_subtrees_root};
+    let left = (left_subtree_len(len) / part_len) as usize;
+    let (left, right) = parts.split_at(left.min(parts.len()));
+    let (left, right) = (subtree(left), subtree(right));
+    *merge_subtrees_root(&left, &right, Mode::Hash).as_bytes()
+}
+
+fn subtree(parts: &[[u8; 32]]) -> [u8; 32] {
+    use blake3::hazmat::{Mode, merge_subtrees_non_root};
+    match parts {
+        [] => [0; 32],
+        [one] => *one,
+        _ => {
+            // The left side is the largest power of two that leaves something for the right.
+            let (left, right) = parts.split_at(parts.len().div_ceil(2).next_power_of_two());
+            merge_subtrees_non_root(&subtree(left), &subtree(right), Mode::Hash)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_make_up_the_hash_of_the_whole() {
+        let bytes: Vec<u8> = (0..700_001u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
+        for part_len in [1024usize, 65_536] {
+            for len in [part_len + 1, 2 * part_len, 3 * part_len - 5, 5 * part_len, 7 * part_len + 1, 700_001]
+            {
+                let Some(bytes) = bytes.get(..len) else { continue };
+                let parts: Vec<_> =
+                    bytes.chunks(part_len).enumerate().map(|(n, b)| part((n * part_len) as u64, b)).collect();
+                assert_eq!(whole(&parts, part_len as u64, len as u64), plain(bytes), "{part_len} {len}");
+            }
+        }
+    }
+}

@@ -51,8 +51,12 @@ pub struct Rules<'a> {
 /// Why no state could be held.
 #[derive(Debug)]
 pub enum Refusal {
-    /// SQLite cannot make a database of it; the reason.
-    Unreadable(String),
+    /// SQLite cannot make a database of it.
+    Unreadable {
+        why: String,
+        /// It is one, or was, and not merely something that begins like one.
+        damaged: bool,
+    },
     Failed(Error),
 }
 
@@ -165,8 +169,8 @@ impl From<Error> for Missed {
 
 pub(super) type Tried<T> = std::result::Result<T, Missed>;
 
-fn unreadable<T>(why: &str) -> Tried<T> {
-    Err(Missed::Refused(Refusal::Unreadable(why.to_owned())))
+fn unreadable<T>(why: &str, damaged: bool) -> Tried<T> {
+    Err(Missed::Refused(Refusal::Unreadable { why: why.to_owned(), damaged }))
 }
 
 /// Holds the present state of the database at `place`.
@@ -205,7 +209,7 @@ fn attempt(place: &Place, rules: &Rules<'_>, seen: &mut Seen) -> Tried<Pin> {
         // Nothing is asked of SQLite here: it would take the log for a leftover and delete it.
         return at_rest(place, rules, main, log, seen);
     }
-    let Some(header) = header else { return unreadable("its header is not one that SQLite reads") };
+    let Some(header) = header else { return unreadable("its header is not one that SQLite reads", false) };
     let tried = match (header.wal || log.is_some(), log, shared) {
         (true, Some(log), Some(_)) => match live(place, rules, main, log) {
             // Its shared memory may be out of reach for us, while its files are not.
@@ -234,8 +238,9 @@ pub(super) fn missed(e: &rusqlite::Error) -> Missed {
         ) => Missed::Busy(
             "another program keeps it locked (in locking_mode=EXCLUSIVE, or in a long write)".to_owned(),
         ),
-        (Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt), _) => {
-            Missed::Refused(Refusal::Unreadable(format!("SQLite says: {e}")))
+        (Some(code @ (ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)), _) => {
+            let damaged = code == ErrorCode::DatabaseCorrupt;
+            Missed::Refused(Refusal::Unreadable { why: format!("SQLite says: {e}"), damaged })
         }
         (_, ffi::SQLITE_READONLY_DBMOVED) => Missed::Moved,
         (_, ffi::SQLITE_READONLY_ROLLBACK) => Missed::Hot,
@@ -339,11 +344,11 @@ pub(super) fn extent(files: &mut dyn Files, len: u64) -> Tried<(u32, u32)> {
     let mut bytes = [0; header::LEN];
     files.read_main(0, &mut bytes)?;
     let Some(header) = Header::parse(&bytes) else {
-        return unreadable("its header is not one that SQLite reads");
+        return unreadable("its header is not one that SQLite reads", false);
     };
     match header.pages(len) {
         Some(pages) => Ok((header.page_size, pages)),
-        None => unreadable("the file is shorter than its header says"),
+        None => unreadable("the file is shorter than its header says", true),
     }
 }
 
@@ -413,11 +418,11 @@ fn at_rest(
     let mark = wal.as_ref().map(|wal| wal.mark);
     let (page_size, pages) = match &wal {
         Some(wal) if main.size == 0 && !wal.is_complete() => {
-            return unreadable("the file is empty and its write-ahead log holds only a part");
+            return unreadable("the file is empty and its write-ahead log holds only a part", true);
         }
         Some(wal) => (wal.mark.page_size, wal.mark.pages),
         None if main.size == 0 => {
-            return unreadable("the file is empty and its write-ahead log says nothing");
+            return unreadable("the file is empty and its write-ahead log says nothing", false);
         }
         None => extent(&mut files, main.size)?,
     };

@@ -1,7 +1,7 @@
 //! What databases cost to store: a long series of small changes, a `VACUUM` in the middle of it, every generation restored.
 
 use super::backup::{Random, back_up_with, new_repository, options, source};
-use super::sqlite_live::{files, rounds};
+use super::sqlite_live::{files, rounds, told};
 use rusqlite::Connection;
 use snapkeep::backend::memory::MemoryBackend;
 use snapkeep::repository::snapshots;
@@ -123,7 +123,6 @@ fn sixty_four_generations_with_a_vacuum_stay_small_and_every_one_comes_back() {
         let bytes = super::backup::content(&reader, &entry);
         assert!(hash_of(&bytes) == *hash, "generation {number} differs");
     }
-    let _ = files;
 }
 
 fn stored_path(path: &Path) -> &[u8] {
@@ -138,4 +137,59 @@ fn hash_of(bytes: &[u8]) -> [u8; 32] {
 
 fn blake3(path: &Path) -> [u8; 32] {
     hash_of(&fs::read(path).expect("read"))
+}
+
+#[test]
+fn with_and_without_a_cache_the_same_is_stored() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let cache = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("app.db");
+    let mut random = Random(3);
+    let db = Connection::open(&path).expect("opens");
+    create(&db, &mut random);
+    let without = new_repository(Arc::new(MemoryBackend::new()), None);
+    let with = new_repository(Arc::new(MemoryBackend::new()), None);
+    let mut with = Arc::try_unwrap(with).ok().expect("nobody else has it");
+    with.set_cache(Some(cache.path()));
+    let with = Arc::new(with);
+    let tables = cache.path().join(with.id().to_string()).join("databases");
+    let table = || {
+        let all: Vec<_> = fs::read_dir(&tables).expect("list").map(|e| e.expect("entry").path()).collect();
+        assert_eq!(all.len(), 1, "one table, and nothing left over: {all:?}");
+        all.into_iter().next().expect("one")
+    };
+    for step in 0..9 {
+        match step {
+            0 => {}
+            1 | 2 | 6 => edit(&db, &mut random),
+            3 => (0..3000).for_each(|n| insert(&db, &mut random, n)),
+            4 => db.execute_batch("DELETE FROM doc WHERE id % 3 = 0; VACUUM").expect("vacuumed"),
+            // A table that is damaged is not used.
+            5 => {
+                edit(&db, &mut random);
+                let mut bytes = fs::read(table()).expect("read");
+                bytes[200] ^= 1;
+                fs::write(table(), bytes).expect("written");
+            }
+            // One of another content is not used either.
+            7 => {
+                let other = fs::read(table()).expect("read");
+                edit(&db, &mut random);
+                told(&with, dir.path(), &options());
+                fs::write(table(), other).expect("written");
+                edit(&db, &mut random);
+            }
+            _ => {}
+        }
+        db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").expect("copied back");
+        let real = fs::read(&path).expect("read");
+        for repository in [&with, &without] {
+            let (outcome, problems, _) = told(repository, dir.path(), &options());
+            assert_eq!(problems, [""; 0], "step {step}");
+            let (entry, bytes) = files(repository, &outcome).remove("app.db").expect("stored");
+            assert!(bytes == real, "step {step}");
+            assert_eq!(entry.content.hash, Some(hash_of(&real)), "step {step}");
+        }
+        table();
+    }
 }
