@@ -147,14 +147,14 @@ impl Relocation {
         }
         let all = holders.len();
         let mut chosen = Vec::new();
-        let var = |n: &str, d: usize| std::env::var(n).ok().and_then(|t| t.parse().ok()).unwrap_or(d);
-        while chosen.len() < var("XB", BASES_MAX) && (all - holders.len()) * 100 < all * var("XE", ENOUGH_PERCENT) {
+        while chosen.len() < BASES_MAX && (all - holders.len()) * 100 < all * ENOUGH_PERCENT {
             let mut votes = std::collections::BTreeMap::new();
             for number in holders.iter().flatten() {
                 *votes.entry(*number).or_insert(0) += 1;
             }
-            let Some((best, count)) = votes.into_iter().max_by_key(|(number, count)| (*count, *number)) else { break };
-            if count * 100 < all * var("XM", 0) { break; }
+            let Some((best, _)) = votes.into_iter().max_by_key(|(number, count)| (*count, *number)) else {
+                break;
+            };
             holders.retain(|numbers| !numbers.contains(&best));
             chosen.push(best as usize);
         }
