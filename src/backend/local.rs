@@ -315,7 +315,7 @@ impl<D: Disk> Backend for LocalBackend<D> {
 }
 
 /// Whether a new repository must not be made here. What a creation left that was killed before it wrote the config
-/// (our empty folders, unfinished files, a key record) is no obstacle.
+/// (our empty folders, unfinished files, a key record and its copy) is no obstacle.
 fn is_occupied(disk: &impl Disk, root: &Path) -> Result<bool> {
     let failed = || format!("cannot use {}", root.display());
     let lines = match disk.list(root) {
@@ -336,7 +336,12 @@ fn is_occupied(disk: &impl Disk, root: &Path) -> Result<bool> {
             let empty_shard = folder == Folder::Packs
                 && stat.context(failed)?.kind == Kind::Directory
                 && disk.list(&root.join(&name).join(&inside)).context(failed)?.next().is_none();
-            if folder != Folder::Keys && !empty_shard {
+            let key = match folder {
+                Folder::Keys => true,
+                Folder::Copies => inside.as_encoded_bytes().starts_with(b"keys-"),
+                _ => false,
+            };
+            if !key && !empty_shard {
                 return Ok(true);
             }
         }

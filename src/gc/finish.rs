@@ -7,7 +7,7 @@ use crate::format::Folder;
 use crate::id::{Name, PackId};
 use crate::progress::{Problem, Progress, Report};
 use crate::repository::reader::Reader;
-use crate::repository::{Repository, condemned, removal, sessions};
+use crate::repository::{Repository, condemned, removal, sessions, sighting};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,6 +41,9 @@ pub fn lists(
             return Ok(false);
         }
         rescue(repository, options, progress, done)?;
+        if let Some(cache) = repository.cache_dir() {
+            sighting::lessen(&cache, doomed.len() as u64, 0);
+        }
         for pack in &doomed {
             removal::pack(backend, *pack)?;
             done.deleted_packs += 1;

@@ -90,7 +90,7 @@ pub fn delete(repository: &Repository, ids: &[SnapshotId]) -> Result<()> {
     let notes = Notes::load(repository)?;
     let backend = repository.backend().as_ref();
     if let Some(cache) = repository.cache_dir() {
-        sighting::forget(&cache, ids.len() as u64);
+        sighting::lessen(&cache, 0, ids.len() as u64);
     }
     for id in ids {
         removal::snapshot(backend, *id)?;
