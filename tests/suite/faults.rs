@@ -5,20 +5,29 @@
 
 use crate::counters::{count, seed, size};
 use crate::shelf::{self, Random, Tree};
-use crate::simulation::{Fact, Promised, Then, back_up, create, edit, go_on, newest, open, small_tree};
+use crate::simulation::{
+    Fact, Promised, TRASH, Then, back_up, collect, create, edit, forget, go_on, newest, open, small_tree,
+    undelete,
+};
 use rustix::io::Errno;
 use snapkeep::backend::disk::simulated::{Act, Call, Conductor, Fault, Features, SimulatedDisk, Volume};
 use snapkeep::check::{self, CheckOptions};
 use snapkeep::clock::{FixedClock, Timestamp};
 use snapkeep::copy::{self, CopyOptions};
 use snapkeep::error::Error;
+use snapkeep::format::Folder;
+use snapkeep::id::{PackId, SnapshotId};
 use snapkeep::progress::{Progress, Silent};
-use snapkeep::repository::snapshots;
+use snapkeep::repair::packs::{self as repair_packs, PacksOptions};
+use snapkeep::repair::parity::{self as repair_parity, ParityOptions};
+use snapkeep::repair::snapshots::{self as repair_snapshots, SnapshotsOptions};
+use snapkeep::repository::{Repository, snapshots};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Facts told by an operation that succeeded, and of which place.
 type Told = Vec<(usize, Fact)>;
@@ -48,6 +57,8 @@ struct Operation {
     places: Vec<(PathBuf, Option<Promised>)>,
     tree: Tree,
     work: Box<Work>,
+    /// Every recovery collects.
+    collects: bool,
 }
 
 /// Lets one call go wrong, and the later ones as well if asked to.
@@ -130,6 +141,17 @@ struct Totals {
     failures: Mutex<Vec<String>>,
 }
 
+impl Totals {
+    fn finish(&self, what: &str) {
+        let failures = self.failures.lock().expect("no panic");
+        let outcome = format!("{} wrong", failures.len());
+        count(what, self.faults.load(Ordering::Relaxed), &outcome);
+        println!("{} operations succeeded all the same", self.succeeded.load(Ordering::Relaxed));
+        let shown: Vec<&String> = failures.iter().take(6).collect();
+        assert!(failures.is_empty(), "{} faults went wrong: {shown:#?}", failures.len());
+    }
+}
+
 fn learn(places: &mut [(PathBuf, Option<Promised>)], told: &Told) {
     for (place, fact) in told {
         places[*place].1.get_or_insert_with(Promised::default).learn(fact);
@@ -161,7 +183,11 @@ fn try_one(operation: &Operation, at: u64, fault: usize, totals: &Totals) -> Res
     let after = SimulatedDisk::new(left, operation.features);
     for (place, promised) in places {
         let files = || after.volume().files();
-        let then = if at.is_multiple_of(16) { Then::Settle } else { Then::BackUp };
+        let then = match at.is_multiple_of(16) {
+            true => Then::Settle,
+            false if operation.collects => Then::Collect,
+            false => Then::BackUp,
+        };
         go_on(&after, &place, promised, &operation.tree, at, then).map_err(|e| {
             format!("{fault:?} of {call:?}: {outcome}, crashed {crashed}, then: {e}\n{:?}", files())
         })?;
@@ -179,9 +205,14 @@ fn try_all(operation: &Operation, seed: u64, totals: &Totals) {
     let mut random = Random(seed);
     let mut jobs = Vec::new();
     for (at, event) in events.iter().enumerate() {
-        if !is_shard(&event.call) || random.below(size(64, 4)) == 0 {
-            jobs.extend((0..faults(event.call.act).len()).map(|fault| (at as u64, fault)));
+        let kinds = faults(event.call.act).len();
+        if is_shard(&event.call) && random.below(size(64, 4)) > 0 {
+            continue;
         }
+        // Of the many reads some faults each; of what changes anything every fault.
+        let few = operation.collects && !changes(event.call.act);
+        let chosen = (0..kinds).filter(|_| !few || random.below(size(4, 1)) == 0);
+        jobs.extend(chosen.map(|fault| (at as u64, fault)));
     }
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -234,7 +265,7 @@ impl Base {
         let places = vec![(PathBuf::from(HERE), Some(self.promised.clone()))];
         let tree = self.trees[2].clone();
         let (volume, features) = (self.volume.clone(), self.features);
-        Operation { name, volume, features, places, tree, work: Box::new(work) }
+        Operation { name, volume, features, places, tree, work: Box::new(work), collects: false }
     }
 
     fn init(&self) -> Operation {
@@ -331,6 +362,135 @@ impl Base {
     }
 }
 
+/// Where forgetting and collecting start from: the oldest snapshot is forgotten, the second in the trash.
+struct Littered {
+    base: Base,
+    ids: Vec<SnapshotId>,
+}
+
+impl Littered {
+    fn new(features: Features, seed: u64) -> Littered {
+        let mut base = base(features, seed);
+        let disk = SimulatedDisk::new(base.volume.clone(), features);
+        let repository = open(&disk, HERE.as_ref(), None).expect("a repository");
+        let ids: Vec<SnapshotId> =
+            snapshots::list(&repository).expect("listed").snapshots.iter().map(|l| l.id).collect();
+        forget(&repository, ids[0], true, 3500).expect("forgotten");
+        forget(&repository, ids[1], false, 3500).expect("in the trash");
+        let facts =
+            [Fact::Forgetting(ids[0]), Fact::Forgotten(ids[0]), Fact::Burying(ids[1]), Fact::Buried(ids[1])];
+        facts.iter().for_each(|fact| base.promised.learn(fact));
+        base.volume = disk.volume();
+        Littered { base, ids }
+    }
+
+    fn operation(
+        &self,
+        name: &'static str,
+        begun: &[Fact],
+        work: impl Fn(&SimulatedDisk) -> Result<Told, Trouble> + Send + Sync + 'static,
+    ) -> Operation {
+        let mut operation = self.base.operation(name, work);
+        learn(&mut operation.places, &begun.iter().map(|fact| (0, fact.clone())).collect());
+        Operation { collects: true, ..operation }
+    }
+
+    fn forget(&self, for_good: bool) -> Operation {
+        let id = self.ids[2];
+        let (name, begun, ended) = match for_good {
+            true => ("forget for good", Fact::Forgetting(id), Fact::Forgotten(id)),
+            false => ("forget", Fact::Burying(id), Fact::Buried(id)),
+        };
+        self.operation(name, &[begun], move |disk| {
+            forget(&*open(disk, HERE.as_ref(), None)?, id, for_good, 4000)?;
+            Ok(vec![(0, ended.clone())])
+        })
+    }
+
+    fn undelete(&self) -> Operation {
+        let id = self.ids[1];
+        self.operation("undelete", &[Fact::Returning(id)], move |disk| {
+            let back = undelete(&open(disk, HERE.as_ref(), None)?, id, 4000)?;
+            Ok(vec![(0, Fact::Returned(id, back.new))])
+        })
+    }
+
+    /// Packs are rewritten; with `emptied` the trash is emptied first.
+    fn collect(&self, emptied: bool) -> Operation {
+        let id = self.ids[1];
+        let (name, trash, begun) = match emptied {
+            true => ("prune that empties the trash", Duration::ZERO, vec![Fact::Forgetting(id)]),
+            false => ("prune", TRASH, Vec::new()),
+        };
+        self.operation(name, &begun, move |disk| {
+            let repository = open(disk, HERE.as_ref(), None)?;
+            let done = collect(&repository, 4000, trash)?;
+            if done.waiting_for.is_empty() && done.unreadable.is_empty() && done.deleted_packs == 0 {
+                return Err(Trouble::Lied(format!("nothing was freed: {done:?}")));
+            }
+            Ok(if emptied { vec![(0, Fact::Forgotten(id))] } else { Vec::new() })
+        })
+    }
+
+    fn repository(&self) -> Arc<Repository> {
+        let disk = SimulatedDisk::new(self.base.volume.clone(), self.base.features);
+        open(&disk, HERE.as_ref(), None).expect("a repository")
+    }
+
+    /// All packs get parity.
+    fn parity(&self) -> Operation {
+        self.operation("repair parity", &[], |disk| {
+            let repository = open(disk, HERE.as_ref(), None)?;
+            let options = ParityOptions { percent: Some(100), apply: true, ..ParityOptions::default() };
+            repair_parity::run(&repository, &options, &Progress::new())?;
+            Ok(Told::new())
+        })
+    }
+
+    /// All packs are sound; taken for damaged all the same, they are copied and condemned.
+    fn packs(&self) -> Operation {
+        let packs = self.repository().backend().list(Folder::Packs).expect("listed");
+        let packs: Vec<PackId> = packs.iter().take(2).map(|stat| stat.name.header_name()).collect();
+        self.operation("repair packs", &[], move |disk| {
+            let repository = open(disk, HERE.as_ref(), None)?;
+            let options = PacksOptions { packs: packs.clone(), apply: true, ..PacksOptions::default() };
+            // What it misreads it calls lost; a collection reads it again before it deletes anything.
+            repair_packs::run(&repository, &options, &Progress::new(), &Silent)?;
+            Ok(Told::new())
+        })
+    }
+
+    fn records(&self) -> Operation {
+        self.operation("repair snapshots", &[], |disk| {
+            let repository = open(disk, HERE.as_ref(), None)?;
+            let options = SnapshotsOptions { apply: true, ..SnapshotsOptions::default() };
+            repair_snapshots::run(&repository, &options, &Progress::new(), &Silent)?;
+            Ok(Told::new())
+        })
+    }
+}
+
+#[test]
+fn every_call_that_fails_while_forgetting_and_collecting_costs_nothing() {
+    let seed = seed(14);
+    println!("seed {seed}");
+    let totals = Totals::default();
+    for round in 0..size(1, 10) {
+        for features in [Features::ALL, Features::NONE] {
+            let from = Littered::new(features, seed + round);
+            let mut operations = vec![from.forget(false), from.collect(false)];
+            if features.nameless_files {
+                operations.extend([from.forget(true), from.undelete(), from.collect(true)]);
+                operations.extend([from.parity(), from.packs(), from.records()]);
+            }
+            for operation in &operations {
+                try_all(operation, seed + round, &totals);
+            }
+        }
+    }
+    totals.finish("T2 injected faults in forgetting, collecting and repairing");
+}
+
 #[test]
 fn every_call_that_fails_is_a_clean_failure_or_no_failure() {
     let seed = seed(4);
@@ -348,10 +508,5 @@ fn every_call_that_fails_is_a_clean_failure_or_no_failure() {
             }
         }
     }
-    let failures = totals.failures.lock().expect("no panic");
-    let outcome = format!("{} wrong", failures.len());
-    count("T2 injected faults", totals.faults.load(Ordering::Relaxed), &outcome);
-    println!("{} operations succeeded all the same", totals.succeeded.load(Ordering::Relaxed));
-    let shown: Vec<&String> = failures.iter().take(6).collect();
-    assert!(failures.is_empty(), "{} faults went wrong: {shown:#?}", failures.len());
+    totals.finish("T2 injected faults");
 }

@@ -3,10 +3,15 @@
 
 use crate::counters::{count, seed, size};
 use crate::shelf::{Random, Tree, file};
-use crate::simulation::{Fact, Promised, Then, back_up, create, edit, go_on, open, small_tree};
+use crate::simulation::{
+    Fact, Held, Promised, TRASH, Then, back_up, collect, create, edit, forget, go_on, open, options,
+    small_tree,
+};
 use snapkeep::backend::disk::simulated::{Features, SimulatedDisk, Volume};
 use snapkeep::clock::Timestamp;
-use snapkeep::error::Result;
+use snapkeep::error::{Error, Result};
+use snapkeep::gc::{self, MaxUnused, PruneOptions};
+use snapkeep::progress::{Progress, Silent};
 use snapkeep::repository::snapshots;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,6 +55,32 @@ fn work(disk: &SimulatedDisk, seed: u64) -> Run {
     run
 }
 
+/// Forgets all but the newest snapshot and collects: neither may need more room than it makes.
+fn make_room(disk: &SimulatedDisk, promised: &mut Promised) -> Held {
+    let said = |e: Error| e.to_string();
+    let repository = open(disk, Path::new(PLACE), None).map_err(said)?;
+    let mut listed = snapshots::list(&repository).map_err(said)?.snapshots;
+    listed.pop();
+    if listed.is_empty() {
+        return Ok(());
+    }
+    for listed in &listed {
+        forget(&repository, listed.id, true, 5000).map_err(said)?;
+        promised.learn(&Fact::Forgetting(listed.id));
+        promised.learn(&Fact::Forgotten(listed.id));
+    }
+    match collect(&repository, 5000, TRASH) {
+        Ok(_) => {}
+        // What is to be rewritten may not fit. Then what is needed by nobody goes without that.
+        Err(e) if e.is_disk_full() => {
+            let whole_packs = PruneOptions { max_unused: MaxUnused::Unlimited, ..options(5000, TRASH) };
+            gc::run(&repository, &whole_packs, &Progress::new(), &Silent).map_err(said)?;
+        }
+        Err(e) => return Err(e.to_string()),
+    }
+    promised.hold(&repository, true)
+}
+
 fn try_size(start: &Volume, features: Features, blocks: u64, seed: u64) -> std::result::Result<bool, String> {
     let disk = SimulatedDisk::new(start.clone(), features);
     disk.set_blocks_max(Some(blocks));
@@ -64,12 +95,17 @@ fn try_size(start: &Volume, features: Features, blocks: u64, seed: u64) -> std::
         let repository = open(&disk, Path::new(PLACE), None).map_err(|e| format!("while full: {e}"))?;
         promised.hold(&repository, true).map_err(|e| format!("while full: {e}"))?;
     }
+    // Forgetting for good and collecting make room where there is none.
+    let mut promised = run.promised;
+    if let Some(promised) = &mut promised {
+        make_room(&disk, promised).map_err(|e| format!("making room while full: {e}"))?;
+    }
     let left = if blocks.is_multiple_of(2) { disk.volume() } else { disk.volume().crashed(&[]) };
     let roomy = SimulatedDisk::new(left, features);
     let tree = run.trees.last().cloned().unwrap_or_default();
     // Where the repository stood from the start, it stands now.
     let was_made = !start.files().is_empty();
-    let promised = run.promised.or(was_made.then(Promised::default));
+    let promised = promised.or(was_made.then(Promised::default));
     go_on(&roomy, Path::new(PLACE), promised, &tree, blocks, Then::Settle)
         .map_err(|e| format!("with room again: {e}"))?;
     Ok(enough)

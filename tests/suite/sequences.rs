@@ -8,7 +8,9 @@ use crate::simulation::{
     settle, small_tree, undelete,
 };
 use rustix::io::Errno;
-use snapkeep::backend::disk::simulated::{Call, Conductor, Fate, Fault, Features, SimulatedDisk, Volume};
+use snapkeep::backend::disk::simulated::{
+    Act, Call, Conductor, Fate, Fault, Features, SimulatedDisk, Volume,
+};
 use snapkeep::clock::Timestamp;
 use snapkeep::error::ErrorKind;
 use snapkeep::id::SnapshotId;
@@ -346,4 +348,44 @@ fn random_sequences_agree_with_the_model() {
     count("T9 sequences of 40 steps", sequences, &format!("{} wrong", failures.len()));
     let shown: Vec<&String> = failures.iter().take(4).collect();
     assert!(failures.is_empty(), "{} sequences went wrong: {shown:#?}", failures.len());
+}
+
+/// Dies once so many packs have been deleted.
+struct DiesDeleting {
+    packs: u64,
+    deleted: AtomicU64,
+}
+
+impl Conductor for DiesDeleting {
+    fn before(&self, call: &Call) -> Option<Fault> {
+        let is_pack = call.act == Act::Remove && call.path.components().any(|c| c.as_os_str() == "packs");
+        let deleted = self.deleted.fetch_add(u64::from(is_pack), Ordering::SeqCst);
+        (deleted >= self.packs).then_some(Fault::Refused(Errno::IO))
+    }
+}
+
+#[test]
+fn a_killed_collection_is_not_taken_for_a_store_that_loses_files() {
+    for packs in 1..=12 {
+        let cache = tempfile::tempdir().expect("a cache");
+        let disk = SimulatedDisk::new(Volume::default(), Features::ALL);
+        drop(create(&disk, Path::new(PLACE)).expect("a repository"));
+        let open = |disk: &SimulatedDisk| open_cached(disk, Path::new(PLACE), None, Some(cache.path()));
+        let repository = open(&disk).expect("a repository");
+        let mut random = Random(77);
+        let mut tree = small_tree(&mut random);
+        for time in 1..7 {
+            let path = format!("home/a/only-{time}");
+            tree.insert(path.clone(), shelf::file(random.bytes(500), time));
+            let id = shelf::try_commit(&repository, &tree, time, None, &|_| {}).expect("a snapshot");
+            tree.remove(&path);
+            if time < 6 {
+                forget(&repository, id, true, time).expect("forgotten");
+            }
+        }
+        let conductor = Arc::new(DiesDeleting { packs, deleted: AtomicU64::new(0) });
+        let _ = collect(&open(&disk.conducted(conductor)).expect("a repository"), 10, TRASH);
+        collect(&open(&disk).expect("a repository"), 20, TRASH).expect("the next prune");
+        settle(&repository, 30, true).expect("settled");
+    }
 }

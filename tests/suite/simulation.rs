@@ -77,9 +77,9 @@ pub fn undelete(repository: &Arc<Repository>, id: SnapshotId, time: i64) -> Resu
     undelete::run(repository, gone, "", &FixedClock(at(time)), &Progress::new())
 }
 
-/// Frees all that can be freed, and what has been in the trash for `trash`. Does not wait for sessions.
-pub fn collect(repository: &Arc<Repository>, time: i64, trash: Duration) -> Result<PruneReport> {
-    let options = PruneOptions {
+/// To free all that can be freed, and what has been in the trash for `trash`, without waiting for sessions.
+pub fn options(time: i64, trash: Duration) -> PruneOptions {
+    PruneOptions {
         max_unused: MaxUnused::Bytes(0),
         level: Level::FASTEST,
         host: String::new(),
@@ -87,8 +87,11 @@ pub fn collect(repository: &Arc<Repository>, time: i64, trash: Duration) -> Resu
         now: at(time),
         trash,
         ..PruneOptions::default()
-    };
-    gc::run(repository, &options, &Progress::new(), &Silent)
+    }
+}
+
+pub fn collect(repository: &Arc<Repository>, time: i64, trash: Duration) -> Result<PruneReport> {
+    gc::run(repository, &options(time, trash), &Progress::new(), &Silent)
 }
 
 /// As long as snapshots stay in the trash unless a test says otherwise.
@@ -213,16 +216,6 @@ impl Promised {
         if let Some((whereabouts, _)) = self.trash.get_mut(id) {
             *whereabouts = to;
         }
-    }
-
-    /// Snapshots in the trash.
-    pub fn buried(&self) -> Vec<SnapshotId> {
-        self.trash.keys().copied().collect()
-    }
-
-    /// What a snapshot in sight or in the trash holds.
-    pub fn tree(&self, id: &SnapshotId) -> Option<&Arc<Tree>> {
-        self.snapshots.get(id).or_else(|| self.trash.get(id).map(|(_, tree)| tree))
     }
 
     /// Whether every snapshot can be restored as it was.
