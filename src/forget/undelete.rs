@@ -50,7 +50,8 @@ pub fn run(
     let mut writer = Writer::open(repository, Level::FASTEST, &session)?;
     let listing = list(repository)?;
     let first = origin(repository, old);
-    let same = |l: &&Listed| origin(repository, l) == first && l.root == old.root;
+    // Itself in sight, because its tombstone cannot be read just now, is no second record.
+    let same = |l: &&Listed| l.id != old.id && origin(repository, l) == first && l.root == old.root;
     let (new, before) = match listing.snapshots.iter().find(same) {
         Some(there) => (there.id, true),
         None => {
@@ -66,7 +67,12 @@ pub fn run(
         carry_over(repository, new, pin, clock.now())?;
     }
     // All that the old record kept alive the new one keeps alive.
-    let left = trash::delete(repository, &[old.id]).err();
+    let left = match listing.unread_notes.first() {
+        None => trash::delete(repository, &[old.id]).err(),
+        Some((name, why)) => {
+            Some(Error::corrupt(format!("{name} cannot be read and may be its pin ({why})")))
+        }
+    };
     Ok(Undeleted { old: old.id, new, before, left })
 }
 
