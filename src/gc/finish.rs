@@ -7,6 +7,7 @@ use crate::format::Folder;
 use crate::id::{Name, PackId};
 use crate::progress::{Problem, Progress, Report};
 use crate::repository::reader::Reader;
+use crate::repository::sighting::{self, Sighting};
 use crate::repository::{Repository, condemned, removal, sessions};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,6 +42,10 @@ pub fn lists(
             return Ok(false);
         }
         rescue(repository, options, progress, done)?;
+        // Killed in the middle of it, the next run must not take this for a store that loses files.
+        if let Some(cache) = repository.cache_dir() {
+            sighting::forget(&cache, Sighting { packs: doomed.len() as u64, snapshots: 0 });
+        }
         for pack in &doomed {
             removal::pack(backend, *pack)?;
             done.deleted_packs += 1;
@@ -117,7 +122,7 @@ fn rescue(
             }
             // Gone under our hands, or damaged: the next look tells.
             None => {
-                if !look.is_overtaken(repository)? {
+                if !look.has_vanished(repository)? {
                     refuse_damage(&look)?;
                 }
             }

@@ -50,10 +50,11 @@ pub fn note(cache: &Path, seen: Sighting) {
     }
 }
 
-/// Snapshots were deleted from here: they are not missed.
-pub fn forget(cache: &Path, snapshots: u64) {
+/// So many are about to be deleted from here: they are not missed, wherever the deletion ends.
+pub fn forget(cache: &Path, deleted: Sighting) {
     if let Some(before) = last(cache) {
-        note(cache, Sighting { snapshots: before.snapshots.saturating_sub(snapshots), ..before });
+        let packs = before.packs.saturating_sub(deleted.packs);
+        note(cache, Sighting { packs, snapshots: before.snapshots.saturating_sub(deleted.snapshots) });
     }
 }
 

@@ -5,6 +5,7 @@
 //! anew (`undelete`). Clocks decide here how long something can be brought back, and nothing else.
 
 use super::notes::{self, Notes, Pin};
+use super::sighting::Sighting;
 use super::snapshots::Listed;
 use super::{Repository, removal, sighting};
 use crate::clock::Timestamp;
@@ -90,7 +91,7 @@ pub fn delete(repository: &Repository, ids: &[SnapshotId]) -> Result<()> {
     let notes = Notes::load(repository)?;
     let backend = repository.backend().as_ref();
     if let Some(cache) = repository.cache_dir() {
-        sighting::forget(&cache, ids.len() as u64);
+        sighting::forget(&cache, Sighting { packs: 0, snapshots: ids.len() as u64 });
     }
     for id in ids {
         removal::snapshot(backend, *id)?;
