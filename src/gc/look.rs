@@ -28,18 +28,16 @@ pub struct Look {
 }
 
 impl Look {
-    /// Whether other packs are there now: then what was missed here may lie in those.
-    pub fn is_overtaken(&self, repository: &Repository) -> Result<bool> {
-        is_overtaken(repository, &self.packs)
+    /// Whether packs that were seen are gone: another collection was faster.
+    pub fn has_vanished(&self, repository: &Repository) -> Result<bool> {
+        let there = packs_now(repository)?;
+        Ok(self.packs.keys().any(|pack| !there.contains(pack)))
     }
 }
 
-/// Collections move chunks to other packs and delete the old ones, and backups commit what they have just stored, while
-/// we go through the folders: a listing of packs may lack what a listing of snapshots after it asks for.
-fn is_overtaken(repository: &Repository, packs: &BTreeMap<PackId, u64>) -> Result<bool> {
+fn packs_now(repository: &Repository) -> Result<BTreeSet<PackId>> {
     let listed = repository.backend().list(Folder::Packs)?;
-    let there: BTreeSet<PackId> = listed.iter().map(|stat| stat.name.header_name()).collect();
-    Ok(!there.iter().eq(packs.keys()))
+    Ok(listed.iter().map(|stat| stat.name.header_name()).collect())
 }
 
 /// Reads the condemned lists, lists the packs, then the snapshots, and marks what they need. What cannot be found
@@ -55,7 +53,9 @@ pub fn look(repository: &Arc<Repository>, progress: &Progress) -> Result<Look> {
             Ok(look) => !look.live.lost().is_empty(),
             Err(e) => e.kind() == ErrorKind::NotFound || e.kind().is_unreadable(),
         };
-        if !missed || !is_overtaken(repository, &packs)? {
+        // Collections move chunks to other packs, and backups commit what they have just stored, while we go through
+        // the folders: our listing of packs may lack what a listing of snapshots after it asks for.
+        if !missed || packs_now(repository)?.iter().eq(packs.keys()) {
             return looked;
         }
     }

@@ -12,10 +12,12 @@ mod repack;
 use crate::clock::Timestamp;
 use crate::compress::Level;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::Folder;
 use crate::id::PackId;
 use crate::progress::{Problem, Progress, Report};
+use crate::repository::packer::may_be_of;
 use crate::repository::reader::Reader;
-use crate::repository::{Repository, condemned, sessions, sighting, trash};
+use crate::repository::{Repository, condemned, random, sessions, sighting, trash};
 use look::{Look, look};
 use plan::{PackUse, Plan};
 use std::collections::BTreeMap;
@@ -180,7 +182,7 @@ fn round(
     match prepare(repository, &look, options, progress, report, done) {
         Ok(Prepared::Nothing) => return Ok(Round::Done),
         Ok(Prepared::Again) => return Ok(Round::Again),
-        Ok(Prepared::Condemn { packs, again }) => {
+        Ok(Prepared::Condemn { packs, again, failed }) => {
             let backend = repository.backend().as_ref();
             match condemned::publish(backend, repository.keyring(), look.highest, &packs) {
                 Ok(_) => {}
@@ -188,13 +190,14 @@ fn round(
                 Err(e) => return Err(e),
             }
             drop(look);
-            if !finish::lists(repository, options, progress, report, done)? {
-                return Ok(Round::Done);
+            let finished = finish::lists(repository, options, progress, report, done)?;
+            match failed {
+                Some(e) => Err(e),
+                None => Ok(if again && finished { Round::Again } else { Round::Done }),
             }
-            Ok(if again { Round::Again } else { Round::Done })
         }
         // Another collection took away what this one was about to copy.
-        Err(e) if e.kind() != ErrorKind::Cancelled && look.is_overtaken(repository)? => Ok(Round::Again),
+        Err(e) if e.kind() != ErrorKind::Cancelled && look.has_vanished(repository)? => Ok(Round::Again),
         Err(e) => Err(e),
     }
 }
@@ -203,7 +206,12 @@ fn round(
 enum Prepared {
     Nothing,
     Again,
-    Condemn { packs: Vec<PackId>, again: bool },
+    /// `failed` is why nothing more could be done.
+    Condemn {
+        packs: Vec<PackId>,
+        again: bool,
+        failed: Option<Error>,
+    },
 }
 
 fn prepare(
@@ -227,8 +235,12 @@ fn prepare(
     if options.dry_run || plan.is_empty() {
         return Ok(Prepared::Nothing);
     }
-    let mut again = false;
-    match repack::copy(repository, look, &plan.repack, options, progress) {
+    let condemned = plan.drop.len() + plan.repack.len();
+    // Room for the list is taken before anything else takes it: without the list nothing can be freed at all.
+    let room = condemned::reserve(repository.backend().as_ref(), look.highest, condemned)?;
+    let (mut packs, mut again, mut failed) = (Vec::new(), false, None);
+    let run = random::name()?;
+    match repack::copy(repository, look, &plan.repack, run, options, progress) {
         Ok(copied) => {
             done.written_bytes += copied.bytes;
             for (pack, why) in copied.unreadable {
@@ -238,16 +250,24 @@ fn prepare(
                 done.unreadable.push((pack, why));
             }
         }
-        // Deleting whole packs needs no room: what can be freed that way is freed first.
-        Err(e) if e.is_disk_full() && !plan.drop.is_empty() => {
+        // What was written in vain goes again, and what can be deleted without rewriting goes first.
+        Err(e) if e.is_disk_full() => {
             plan.repack.clear();
-            again = !done.short_of_space;
+            let listed = repository.backend().list(Folder::Packs)?;
+            packs.extend(listed.iter().map(|stat| stat.name.header_name()).filter(|p| may_be_of(p, &run)));
+            again = !plan.drop.is_empty() && !done.short_of_space;
             done.short_of_space = true;
+            failed = plan.drop.is_empty().then_some(e);
         }
         Err(e) => return Err(e),
     }
-    let packs: Vec<PackId> = plan.drop.iter().chain(&plan.repack).map(|p| p.id).collect();
-    Ok(if packs.is_empty() { Prepared::Nothing } else { Prepared::Condemn { packs, again } })
+    drop(room);
+    packs.extend(plan.drop.iter().chain(&plan.repack).map(|p| p.id));
+    match (packs.is_empty(), failed) {
+        (true, Some(e)) => Err(e),
+        (true, None) => Ok(Prepared::Nothing),
+        (false, failed) => Ok(Prepared::Condemn { packs, again, failed }),
+    }
 }
 
 /// Chunks whose shallow copy has vanished may still be readable by a way that is longer than was stated when they were

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::format::FileName;
 use crate::format::frame::{Body, FrameTable};
 use crate::format::pack::FrameEntry;
-use crate::id::{ChunkId, PackId};
+use crate::id::{ChunkId, Name, PackId};
 use crate::progress::Progress;
 use crate::repository::Repository;
 use crate::repository::encode::{FrameBuilder, SealedFrame};
@@ -25,11 +25,12 @@ pub struct Copied {
     pub unreadable: Vec<(PackId, String)>,
 }
 
-/// Copies what is needed out of these packs into new ones, durably.
+/// Copies what is needed out of these packs into new ones, durably. `run` is what their names tell.
 pub fn copy(
     repository: &Repository,
     look: &Look,
     packs: &[PackInfo],
+    run: Name,
     options: &PruneOptions,
     progress: &Progress,
 ) -> Result<Copied> {
@@ -38,7 +39,7 @@ pub fn copy(
         return Ok(copied);
     }
     let (backend, keyring) = (repository.backend(), repository.keyring());
-    let mut packer = Packer::start(backend, keyring, repository.config(), None);
+    let mut packer = Packer::start(backend, keyring, repository.config(), Some(run));
     let mut packs = packs.to_vec();
     packs.sort_by_key(|p| (p.sort == ChunkSort::Manifest, p.id));
     let mut result = Ok(());

@@ -3,7 +3,7 @@
 //! Bytes and rules: `format-spec/8-sessions-and-removal.md`.
 
 use super::random;
-use crate::backend::{Backend, write_new};
+use crate::backend::{Backend, Pending, write_new};
 use crate::crypto::Keyring;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::codec::{Reader, put_varint};
@@ -14,6 +14,9 @@ use std::collections::HashSet;
 
 /// Most packs one list names: far below the limit of a list's bytes.
 pub const PACKS_MAX: usize = 1 << 20;
+
+/// At least what sealing adds to a list.
+const SEALED_MORE: usize = 256;
 
 /// Names of all packs that are about to be deleted.
 pub fn all(backend: &dyn Backend, keyring: &Keyring) -> Result<HashSet<PackId>> {
@@ -52,6 +55,13 @@ pub fn read(backend: &dyn Backend, keyring: &Keyring, name: &FileName) -> Result
     let packs = (0..count).map(|_| r.name()).collect::<Result<Vec<PackId>>>()?;
     r.end()?;
     Ok(packs)
+}
+
+/// Takes up the room of a list of so many packs until it is dropped.
+pub fn reserve(backend: &dyn Backend, seen: u32, packs: usize) -> Result<Box<dyn Pending>> {
+    let mut pending = backend.create(&FileName::Condemned(seen.saturating_add(1)))?;
+    pending.append(&vec![0; HEADER_LEN + packs * NAME_LEN + SEALED_MORE])?;
+    Ok(pending)
 }
 
 /// Publishes a list under a number above `seen`, the highest number of the listing that the plan was made from.
