@@ -1,6 +1,7 @@
 //! Names: 24-byte chunk ids and 16-byte random names, their hex and unique prefixes. No hashing here.
 
 use crate::error::{Error, Result};
+use std::cmp::Ordering;
 use std::fmt;
 
 /// Length of a chunk id on disk, in bytes.
@@ -9,7 +10,7 @@ pub const CHUNK_ID_LEN: usize = 24;
 pub const NAME_LEN: usize = 16;
 
 /// A chunk's name: keyed BLAKE3 of its content, truncated to 24 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ChunkId(pub [u8; CHUNK_ID_LEN]);
 
 /// A random 128-bit name, never reused: packs, sessions, snapshots, index segments, notes.
@@ -39,6 +40,20 @@ impl std::hash::Hasher for IdHasher {
 
 /// A set of chunk ids.
 pub type ChunkSet = std::collections::HashSet<ChunkId, std::hash::BuildHasherDefault<IdHasher>>;
+
+/// The order of the bytes; the first eight decide nearly always, and as a number they are compared at once.
+impl Ord for ChunkId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let first = |id: &ChunkId| id.0.first_chunk::<8>().map(|b| u64::from_be_bytes(*b));
+        first(self).cmp(&first(other)).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for ChunkId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl ChunkId {
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
@@ -117,4 +132,26 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
         return None;
     }
     text.as_bytes().chunks(2).map(|p| Some(digit(p[0])? << 4 | digit(p[1])?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_ordered_as_their_bytes() {
+        let mut state = 3u64;
+        let mut ids: Vec<ChunkId> = (0..200)
+            .map(|i| {
+                let mut bytes = [0; CHUNK_ID_LEN];
+                for byte in bytes.iter_mut().skip(if i % 2 == 0 { 8 } else { 0 }) {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    *byte = (state >> 61) as u8 * 36;
+                }
+                ChunkId(bytes)
+            })
+            .collect();
+        ids.sort();
+        assert!(ids.windows(2).all(|pair| pair[0].0 <= pair[1].0));
+    }
 }

@@ -2,8 +2,8 @@
 
 use super::item::{FileReader, OldChunks, ReadContent, Trouble};
 use super::pipeline::{Run, Shared, store_run};
-use crate::error::{Error, Result};
-use crate::format::entry::{Entry, Extent, Flags, Stat, check_entry};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::entry::{Entry, Extent, Flags, Kind, Stat, check_entry};
 use crate::id::ChunkId;
 use crate::os::dir::{self, Status};
 use crate::os::xattr;
@@ -44,7 +44,7 @@ pub enum Task {
     Reuse { old: Box<Entry>, found: Box<Found> },
     /// Must be read; `sampled` says that it looked unchanged.
     Read { found: Box<Found>, old: Option<Box<Entry>>, sampled: bool },
-    /// A file that the parent does not have, not yet looked at.
+    /// Files that the parent does not have, not yet looked at.
     New(Listed),
 }
 
@@ -84,8 +84,21 @@ impl<'w> Hands<'w> {
     }
 }
 
-/// One task to one row; nothing when the entry cannot be read, which is reported.
-pub fn perform(shared: &Shared<'_>, hands: &mut Hands<'_>, task: Task) -> Result<Option<Row>> {
+/// One task to its rows; nothing for an entry that cannot be read, which is reported.
+pub fn perform(shared: &Shared<'_>, hands: &mut Hands<'_>, task: Task, rows: &mut Vec<Row>) -> Result<()> {
+    match task {
+        Task::New(listed) => {
+            for number in 0..listed.len() {
+                shared.progress.keep_going()?;
+                rows.extend(perform_new(shared, hands, &listed, number)?);
+            }
+        }
+        task => rows.extend(perform_found(shared, hands, task)?),
+    }
+    Ok(())
+}
+
+fn perform_found(shared: &Shared<'_>, hands: &mut Hands<'_>, task: Task) -> Result<Option<Row>> {
     let (mut found, old, sampled) = match task {
         Task::Reuse { old, found } => {
             if all_present(shared, &old)? {
@@ -98,13 +111,14 @@ pub fn perform(shared: &Shared<'_>, hands: &mut Hands<'_>, task: Task) -> Result
             (found, Some(old), false)
         }
         Task::Read { found, old, sampled } => (found, old, sampled),
-        Task::New(listed) => return perform_new(shared, hands, listed),
+        Task::New(_) => return Ok(None),
     };
     if found.entry.is_file() {
-        let opened = found.opener.open_and_look();
-        let read = opened
-            .map_err(Trouble::Source)
-            .and_then(|opened| read_file(shared, hands, &mut found, opened, old.as_deref()));
+        let Found { entry, stat, size, opener, .. } = found.as_mut();
+        let read = opener.open_and_look().map_err(Trouble::Source).and_then(|opened| {
+            let subject = Subject { entry, stat, size: *size, old: old.as_deref() };
+            read_file(shared, hands, subject, opened, &|| opener.open_and_look())
+        });
         if !told(shared, &found.entry.path, read)? {
             return Ok(None);
         }
@@ -112,28 +126,34 @@ pub fn perform(shared: &Shared<'_>, hands: &mut Hands<'_>, task: Task) -> Result
         shared.problem(&found.entry.path, e.message());
         return Ok(None);
     }
-    finished(shared, *found, old.as_deref(), sampled)
+    finished(shared, found.entry, found.stat, old.as_deref(), sampled)
 }
 
 /// A file that nobody has looked at: what was opened says what it is.
-fn perform_new(shared: &Shared<'_>, hands: &mut Hands<'_>, listed: Listed) -> Result<Option<Row>> {
-    let opened = match listed.open() {
-        Ok(Some(opened)) => opened,
-        Ok(None) => {
+fn perform_new(
+    shared: &Shared<'_>,
+    hands: &mut Hands<'_>,
+    listed: &Listed,
+    number: usize,
+) -> Result<Option<Row>> {
+    let opened = match listed.open(number) {
+        Ok(opened) => opened,
+        Err(e) if e.kind() == ErrorKind::NotFound => {
             shared.vanished.fetch_add(1, Ordering::Relaxed);
             return Ok(None);
         }
         Err(e) => {
-            shared.problem(listed.path(), e.message());
+            shared.problem(&listed.path(number), e.message());
             return Ok(None);
         }
     };
-    let mut found = listed.found(&opened.1, &mut hands.looker)?;
-    let read = read_file(shared, hands, &mut found, opened, None);
-    if !told(shared, &found.entry.path, read)? {
+    let (mut entry, mut stat) = hands.looker.seen(listed.path(number), Kind::File, &opened.1);
+    let subject = Subject { entry: &mut entry, stat: &mut stat, size: opened.1.size, old: None };
+    let read = read_file(shared, hands, subject, opened, &|| listed.open(number));
+    if !told(shared, &entry.path, read)? {
         return Ok(None);
     }
-    finished(shared, found, None, false)
+    finished(shared, entry, stat, None, false)
 }
 
 /// Whether it was read; reports what concerns only this file.
@@ -149,8 +169,13 @@ fn told(shared: &Shared<'_>, path: &[u8], read: std::result::Result<(), Trouble>
 }
 
 /// What was read to a row, if readers will accept it.
-fn finished(shared: &Shared<'_>, found: Found, old: Option<&Entry>, sampled: bool) -> Result<Option<Row>> {
-    let Found { entry, stat, .. } = found;
+fn finished(
+    shared: &Shared<'_>,
+    entry: Entry,
+    stat: Stat,
+    old: Option<&Entry>,
+    sampled: bool,
+) -> Result<Option<Row>> {
     let change = match old {
         None => Change::New,
         Some(old) if *old == entry => Change::Same,
@@ -232,29 +257,39 @@ fn source_io(what: &str) -> impl FnOnce(std::io::Error) -> Trouble + '_ {
     move |e| Trouble::Source(Error::io(what, &e))
 }
 
-/// Reads the opened file and completes what was found; again from the start if it changes meanwhile.
+/// A file being read: what a look at it gave, to be completed, and what the parent has there.
+struct Subject<'a> {
+    entry: &'a mut Entry,
+    stat: &'a mut Stat,
+    size: u64,
+    old: Option<&'a Entry>,
+}
+
+/// Reads the opened file and completes its entry; again from the start if it changes meanwhile.
 fn read_file(
     shared: &Shared<'_>,
     hands: &mut Hands<'_>,
-    found: &mut Found,
+    subject: Subject<'_>,
     opened: (File, Status),
-    old: Option<&Entry>,
+    reopen: &dyn Fn() -> Result<(File, Status)>,
 ) -> std::result::Result<(), Trouble> {
+    let Subject { entry, stat, mut size, old } = subject;
     let old_chunks = old.filter(|o| o.is_file()).map(|o| OldChunks::of(&shared.writer.reader, o));
     let old_chunks = old_chunks.unwrap_or_default();
     let (mut file, mut now) = opened;
     if now.size >= SHARED_FILE_BYTES {
-        shared.progress.set_current(&found.entry.path);
+        shared.progress.set_current(&entry.path);
     }
     for attempt in 1..=TRIES {
         if attempt > 1 {
-            (file, now) = found.opener.open_and_look().map_err(Trouble::Source)?;
-            hands.looker.again(found, &now);
+            (file, now) = reopen().map_err(Trouble::Source)?;
+            size = now.size;
+            (*entry, *stat) = hands.looker.seen(std::mem::take(&mut entry.path), Kind::File, &now);
         }
         let read = read_once(shared, hands, &mut file, &now, &old_chunks)?;
         let after = dir::status_of(&file).map_err(source_io("cannot look at it again"))?;
         // Against the walk's look at first, which was a moment ago: a change since then is one like any other.
-        let before = (found.size, found.entry.meta.mtime, found.stat.ctime, found.stat.inode);
+        let before = (size, entry.meta.mtime, stat.ctime, stat.inode);
         let steady = (after.size, after.mtime, after.ctime, after.inode) == before;
         // Files of /proc and /sys state a size that is not theirs: what was read is what there is, but it is read
         // again every time.
@@ -262,7 +297,6 @@ fn read_file(
         if !steady && attempt < TRIES {
             continue;
         }
-        let (entry, stat) = (&mut found.entry, &mut found.stat);
         entry.meta.mtime = after.mtime;
         entry.meta.mode = after.mode & 0o7777;
         entry.meta.xattrs = xattr::read(&xattr::Place::Open(file.as_fd()))

@@ -13,6 +13,7 @@ use crate::crypto::{ChunkSort, hash};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ChunkId;
 use crate::manifest::walk::{Groups, is_below};
+use crate::os::dir::Handle;
 use crate::progress::{Problem, Progress, Report};
 use crate::repository::writer::{DeltaPolicy, Lane, Writer};
 use crate::source::listed::{Listed, Looker, Visitor};
@@ -27,8 +28,9 @@ const BATCHES: usize = 48;
 const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_READS: usize = 256;
 const BATCH_ROWS: usize = 1024;
-/// What a file that nobody has looked at counts for: many are small, some are not.
-const UNKNOWN_BYTES: u64 = 16 << 10;
+/// What a file that nobody has looked at counts for at first, and at least; later it is the mean of those read lately.
+const UNKNOWN_BYTES: u64 = 64 << 10;
+const UNKNOWN_BYTES_MIN: u64 = 4 << 10;
 
 struct Batch {
     number: u64,
@@ -49,6 +51,8 @@ pub struct Shared<'a> {
     /// Workers that may still produce runs.
     busy: AtomicUsize,
     problems: AtomicUsize,
+    /// Mean size of the files read lately.
+    mean_size: AtomicU64,
     /// Files that were listed and gone when they were to be opened.
     pub vanished: AtomicU64,
 }
@@ -59,6 +63,17 @@ impl Shared<'_> {
         self.progress.errors.fetch_add(1, Ordering::Relaxed);
         let problem = Problem { item: path.to_vec(), during: "read", message: message.to_owned() };
         self.report.problem(&problem);
+    }
+
+    /// Sizes seen so far tell best what the next ones will be.
+    fn learn(&self, rows: &[Row]) {
+        let sizes = rows.iter().filter(|row| row.entry.is_file()).map(|row| row.entry.content.size);
+        let (files, bytes) = sizes.fold((0, 0u64), |(n, sum), size| (n + 1, sum.saturating_add(size)));
+        if let Some(mean) = bytes.checked_div(files) {
+            // Workers may overwrite one another's: it is a guess.
+            let before = self.mean_size.load(Ordering::Relaxed);
+            self.mean_size.store(before / 2 + mean / 2, Ordering::Relaxed);
+        }
     }
 
     pub fn warning(&self, path: &[u8], message: &str) {
@@ -90,6 +105,7 @@ pub fn store(
         runs: bounded(workers * 2),
         busy: AtomicUsize::new(workers),
         problems: AtomicUsize::new(0),
+        mean_size: AtomicU64::new(UNKNOWN_BYTES),
         vanished: AtomicU64::new(0),
     };
     if let Input::Files(source) = input {
@@ -214,9 +230,13 @@ impl<'a> Walking<'a> {
     }
 
     fn add(&mut self, task: Task, bytes: u64, reads: usize) -> Result<()> {
+        self.tasks.push(task);
+        self.count(bytes, reads)
+    }
+
+    fn count(&mut self, bytes: u64, reads: usize) -> Result<()> {
         self.bytes += bytes;
         self.reads += reads;
-        self.tasks.push(task);
         let full = self.bytes >= BATCH_BYTES || self.reads >= BATCH_READS || self.tasks.len() >= BATCH_ROWS;
         if full { self.send() } else { Ok(()) }
     }
@@ -267,8 +287,14 @@ impl Visitor for Walking<'_> {
         self.add(Task::Read { found, old, sampled }, size, 1)
     }
 
-    fn listed(&mut self, listed: Listed) -> Result<()> {
-        self.add(Task::New(listed), UNKNOWN_BYTES, 1)
+    fn listed(&mut self, dir: &Handle, path: &[u8]) -> Result<()> {
+        let guess = self.shared.mean_size.load(Ordering::Relaxed).max(UNKNOWN_BYTES_MIN);
+        if let Some(Task::New(listed)) = self.tasks.last_mut()
+            && listed.takes(dir, path)
+        {
+            return self.count(guess, 1);
+        }
+        self.add(Task::New(Listed::new(dir, path)), guess, 1)
     }
 }
 
@@ -334,9 +360,10 @@ fn work_until_done<'w>(
                 let mut rows: Vec<Row> = Vec::with_capacity(batch.tasks.len());
                 for task in batch.tasks {
                     shared.progress.keep_going()?;
-                    rows.extend(perform(shared, &mut hands, task)?);
+                    perform(shared, &mut hands, task, &mut rows)?;
                 }
                 hands.show(shared.progress, rows.last());
+                shared.learn(&rows);
                 let done_with = Done { number: batch.number, rows };
                 if done.send(done_with).is_err() {
                     return Ok(hands.lane);

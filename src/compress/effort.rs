@@ -15,7 +15,7 @@ const SAMPLE: usize = 256 << 10;
 const SAMPLE_MIN: usize = 16 << 10;
 /// Bodies of a kind from one trial to the next, at first and in the long run.
 const FIRST_PAUSE: u32 = 4;
-const PAUSE: u32 = 32;
+const PAUSE: u32 = 64;
 /// What a cheaper way may cost in bytes, in per cent of the smallest result.
 const TOLERANCE: usize = 6;
 

@@ -34,6 +34,7 @@ pub struct GroupEncoder {
     kinds: Vec<u8>,
     owners: Vec<u8>,
     owner_index: HashMap<(u32, Arc<Owner>), u64>,
+    last_owner: Option<(u32, Arc<Owner>, u64)>,
     owner_column: Vec<u8>,
     secs: Vec<u8>,
     nanos: Vec<u8>,
@@ -112,9 +113,18 @@ impl GroupEncoder {
     }
 
     fn push_owner(&mut self, meta: &Metadata) {
+        // Neighbours mostly have the same owner and mode.
+        if let Some((mode, owner, index)) = &self.last_owner
+            && *mode == meta.mode
+            && *owner == meta.owner
+        {
+            put_varint(&mut self.owner_column, *index);
+            return;
+        }
         let next = self.owner_index.len() as u64;
         let key = (meta.mode, Arc::clone(&meta.owner));
         let index = *self.owner_index.entry(key).or_insert(next);
+        self.last_owner = Some((meta.mode, Arc::clone(&meta.owner), index));
         if index == next {
             put_varint(&mut self.owners, u64::from(meta.mode));
             put_varint(&mut self.owners, u64::from(meta.owner.uid));

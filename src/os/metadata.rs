@@ -11,10 +11,16 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 /// Remembers the last owner seen: neighbours mostly belong to the same user.
-#[derive(Clone)]
 pub struct Reader {
     owners: Arc<Owners>,
     last: Arc<Owner>,
+}
+
+impl Clone for Reader {
+    /// For another thread: with an `Owner` of its own, since threads that count references in one place are slow.
+    fn clone(&self) -> Self {
+        Reader { owners: self.owners.clone(), last: Arc::new(Owner::clone(&self.last)) }
+    }
 }
 
 impl Reader {

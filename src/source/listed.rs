@@ -4,14 +4,13 @@
 //! open handle, which says more: it cannot be another file than the one read.
 
 use super::links::Links;
-use super::{Found, Opener, Step, cannot_open};
+use super::{Step, cannot_open};
 use crate::clock::Timestamp;
 use crate::error::Result;
-use crate::format::entry::{Content, Entry, Flags, Kind};
+use crate::format::entry::{Content, Entry, Flags, Kind, Stat};
 use crate::os::dir::{self, Handle, Status};
 use crate::os::metadata;
 use crate::os::owners::Owners;
-use std::ffi::CString;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,8 +20,8 @@ pub trait Visitor {
     /// Asked for regular files in the walk's order.
     fn needs_look(&mut self, path: &[u8]) -> bool;
     fn step(&mut self, step: Step) -> Result<()>;
-    /// Something that was listed as a regular file.
-    fn listed(&mut self, listed: Listed) -> Result<()>;
+    /// Something that was listed as a regular file; the last component of `path` is its name in `dir`.
+    fn listed(&mut self, dir: &Handle, path: &[u8]) -> Result<()>;
 }
 
 /// A visitor that leaves every look to the walk.
@@ -37,47 +36,76 @@ impl Visitor for Each<'_> {
         (self.0)(step)
     }
 
-    fn listed(&mut self, _: Listed) -> Result<()> {
+    fn listed(&mut self, _: &Handle, _: &[u8]) -> Result<()> {
         Ok(())
     }
 }
 
-/// A file met on the walk and not yet looked at.
+/// Files of one directory met on the walk, one after another, and not yet looked at.
 pub struct Listed {
-    /// In stored form; the last component is the name in `dir`.
-    path: Vec<u8>,
     dir: Handle,
+    /// The directory's stored path with the slash after it.
+    above: Vec<u8>,
+    /// The names, and where each ends.
+    names: Vec<u8>,
+    ends: Vec<u32>,
 }
 
 impl Listed {
-    pub(super) fn new(path: Vec<u8>, dir: Handle) -> Self {
-        Listed { path, dir }
+    /// The file at the stored path `path`, whose last component is its name in `dir`.
+    pub fn new(dir: &Handle, path: &[u8]) -> Self {
+        let above = path[..name_at(path)].to_vec();
+        let mut listed = Listed { dir: dir.clone(), above, names: Vec::new(), ends: Vec::new() };
+        listed.push(path);
+        listed
     }
 
-    pub fn path(&self) -> &[u8] {
-        &self.path
-    }
-
-    fn name(&self) -> &[u8] {
-        let at = self.path.iter().rposition(|&b| b == b'/').map_or(0, |i| i + 1);
-        &self.path[at..]
-    }
-
-    /// Opens the file for reading, and looks at it; `None` when it is gone: as if it had been removed before the walk.
-    pub fn open(&self) -> Result<Option<(File, Status)>> {
-        match dir::open_and_look(&self.dir, self.name()) {
-            Ok(opened) => Ok(Some(opened)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(cannot_open(&e)),
+    /// Takes a further file if it is of the same directory.
+    pub fn takes(&mut self, dir: &Handle, path: &[u8]) -> bool {
+        let same = Arc::ptr_eq(dir, &self.dir) && path[..name_at(path)] == self.above;
+        if same {
+            self.push(path);
         }
+        same
     }
 
-    /// What a walk that had looked would have found.
-    pub fn found(self, status: &Status, looker: &mut Looker) -> Result<Found> {
-        let name =
-            CString::new(self.name()).map_err(|_| crate::error::Error::invalid("a name with a NUL byte"))?;
-        Ok(looker.found(self.path, Kind::File, status, Opener { dir: self.dir, name }))
+    fn push(&mut self, path: &[u8]) {
+        self.names.extend_from_slice(&path[name_at(path)..]);
+        self.ends.push(self.names.len() as u32);
     }
+
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    fn name(&self, number: usize) -> &[u8] {
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        &self.names[start..self.ends[number] as usize]
+    }
+
+    /// The stored path of file `number`.
+    pub fn path(&self, number: usize) -> Vec<u8> {
+        let name = self.name(number);
+        let mut path = Vec::with_capacity(self.above.len() + name.len());
+        path.extend_from_slice(&self.above);
+        path.extend_from_slice(name);
+        path
+    }
+
+    /// Opens file `number` for reading, and looks at it; an error of the kind `NotFound` when it is gone, as if it
+    /// had been removed before the walk.
+    pub fn open(&self, number: usize) -> Result<(File, Status)> {
+        dir::open_and_look(&self.dir, self.name(number)).map_err(|e| cannot_open(&e))
+    }
+}
+
+/// Where the last component begins.
+fn name_at(path: &[u8]) -> usize {
+    path.iter().rposition(|&b| b == b'/').map_or(0, |i| i + 1)
 }
 
 /// Makes entries of one walk. Clones share what the walk's entries must agree on.
@@ -98,13 +126,8 @@ impl Looker {
         self.links.lock().unwrap_or_else(PoisonError::into_inner).meet(dev);
     }
 
-    /// Brings what was found up to date with a later look; the path stays.
-    pub fn again(&mut self, found: &mut Found, status: &Status) {
-        let path = std::mem::take(&mut found.entry.path);
-        *found = self.found(path, Kind::File, status, found.opener.clone());
-    }
-
-    pub(super) fn found(&mut self, path: Vec<u8>, kind: Kind, status: &Status, opener: Opener) -> Found {
+    /// What a walk finds where the look gave `status`; content and extended attributes are still missing.
+    pub fn seen(&mut self, path: Vec<u8>, kind: Kind, status: &Status) -> (Entry, Stat) {
         let shared = status.links > 1 && kind != Kind::Directory;
         let link = match shared {
             true => {
@@ -113,10 +136,8 @@ impl Looker {
             }
             false => 0,
         };
-        let size = if kind == Kind::File { status.size } else { 0 };
         let meta = self.reader.metadata(status);
         let entry = Entry { path, kind, meta, flags: Flags::default(), link, content: Content::default() };
-        let stat = metadata::stat(status, self.started);
-        Found { entry, stat, size, blocks: status.blocks, dev: status.dev, opener }
+        (entry, metadata::stat(status, self.started))
     }
 }

@@ -4,10 +4,11 @@
 //! its siblings; that alone gives the order of `format::entry::path_order`.
 
 use super::filter::{Levels, Place};
-use super::listed::{Listed, Looker, Visitor};
+use super::listed::{Looker, Visitor};
 use super::roots::Placed;
-use super::{FileSource, LeftOut, Opener, Step};
+use super::{FileSource, Found, LeftOut, Opener, Step};
 use crate::error::{Error, Result};
+use crate::format::entry::Kind;
 use crate::os::dir::{self, Handle, Names, Status, Trail};
 use crate::os::metadata;
 use crate::progress::{Problem, Progress};
@@ -134,15 +135,19 @@ impl<'a> Walker<'a> {
     fn descend(&mut self) -> Result<()> {
         while let Some(frame) = self.frames.last_mut() {
             self.path.truncate(frame.path_len);
-            let Some(name) = frame.names.get(frame.next).map(ToOwned::to_owned) else {
+            let number = frame.next;
+            let Some(name) = frame.names.get(number) else {
                 self.leave();
                 continue;
             };
-            let is_file = frame.names.is_file(frame.next);
             frame.next += 1;
+            if !self.path.is_empty() {
+                self.path.push(b'/');
+            }
+            self.path.extend_from_slice(name.to_bytes());
             self.progress.keep_going()?;
             match self.trail.top() {
-                Ok(dir) => self.visit(dir, name, is_file)?,
+                Ok(dir) => self.visit(dir, number)?,
                 Err(e) => {
                     self.problem("cannot go on in this directory", &e)?;
                     self.leave();
@@ -163,21 +168,21 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn visit(&mut self, dir: Handle, name: CString, is_file: bool) -> Result<()> {
-        if !self.path.is_empty() {
-            self.path.push(b'/');
-        }
-        self.path.extend_from_slice(name.to_bytes());
-        let judged = is_file && self.source.filter.size_limit().is_none();
+    /// Entry `number` of the directory being gone through; it stands at the current path.
+    fn visit(&mut self, dir: Handle, number: usize) -> Result<()> {
+        let Some(frame) = self.frames.last() else { return Ok(()) };
+        let judged = frame.names.is_file(number) && self.source.filter.size_limit().is_none();
         if judged {
             if self.is_left_out(false) {
                 self.left_out.by_rules += 1;
                 return Ok(());
             }
             if !self.visitor.needs_look(&self.path) {
-                return self.visitor.listed(Listed::new(self.path.clone(), dir));
+                return self.visitor.listed(&dir, &self.path);
             }
         }
+        let frame = self.frames.last().and_then(|frame| frame.names.get(number));
+        let Some(name) = frame.map(ToOwned::to_owned) else { return Ok(()) };
         let status = match dir::status(&dir, &name) {
             Ok(status) => status,
             // Left out anyway, whatever it is: no reason to complain.
@@ -285,7 +290,10 @@ impl<'a> Walker<'a> {
             Ok(kind) => kind,
             Err(e) => return self.gone_or_problem("cannot read the link", &e),
         };
-        let found = self.looker.found(self.path.clone(), kind, status, Opener { dir, name });
+        let size = if kind == Kind::File { status.size } else { 0 };
+        let (entry, stat) = self.looker.seen(self.path.clone(), kind, status);
+        let opener = Opener { dir, name };
+        let found = Found { entry, stat, size, blocks: status.blocks, dev: status.dev, opener };
         self.visitor.step(Step::Found(Box::new(found)))
     }
 

@@ -462,7 +462,7 @@ fn a_command_that_fails_is_an_error_even_with_output() {
     assert!(StreamSource::Command(vec!["/no/such/program".into()]).open().is_err());
 }
 
-/// Takes every regular file as listed.
+/// Takes every regular file as listed, in runs of one directory.
 struct Lazy {
     listed: Vec<Listed>,
     steps: Vec<Found>,
@@ -481,8 +481,11 @@ impl Visitor for Lazy {
         Ok(())
     }
 
-    fn listed(&mut self, listed: Listed) -> snapkeep::error::Result<()> {
-        self.listed.push(listed);
+    fn listed(&mut self, dir: &dir::Handle, path: &[u8]) -> snapkeep::error::Result<()> {
+        let takes = |last: &mut Listed| last.takes(dir, path);
+        if !self.listed.last_mut().is_some_and(takes) {
+            self.listed.push(Listed::new(dir, path));
+        }
         Ok(())
     }
 }
@@ -495,36 +498,34 @@ fn files_that_were_only_listed_become_the_same_entries_once_open() {
         fs::write(root.join(name), name).expect("write");
     }
     fs::hard_link(root.join("a"), root.join("dir/again")).expect("link");
-    std::os::unix::fs::symlink("a", root.join("link")).expect("symlink");
+    symlink("a", root.join("link")).expect("symlink");
     let source = source(&[&root], &FilterOptions::default(), WalkOptions::default());
     let looked = walk(&source);
     let mut looker = source.looker();
     let mut lazy = Lazy { listed: Vec::new(), steps: Vec::new() };
     source.walk_with(&looker, &Progress::new(), &mut lazy).expect("walk");
     assert!(lazy.steps.iter().all(|f| !f.entry.is_file() || f.entry.path.ends_with(b"looked")));
-    assert_eq!(lazy.listed.len() + lazy.steps.len(), looked.found.len());
+    let listed: usize = lazy.listed.iter().map(Listed::len).sum();
+    assert_eq!(listed + lazy.steps.len(), looked.found.len());
+    assert_eq!(lazy.listed.len(), 3, "a; dir/again, dir/b; gone, replaced, z");
     fs::remove_file(root.join("gone")).expect("remove");
     fs::remove_file(root.join("replaced")).expect("remove");
-    std::os::unix::fs::symlink("a", root.join("replaced")).expect("symlink");
+    symlink("a", root.join("replaced")).expect("symlink");
     let mut same = 0;
-    for listed in lazy.listed {
-        let path = listed.path().to_vec();
+    for (listed, number) in lazy.listed.iter().flat_map(|l| (0..l.len()).map(move |n| (l, n))) {
+        let path = listed.path(number);
         if path.ends_with(b"gone") {
-            assert!(listed.open().expect("no error").is_none(), "as if it had never been listed");
+            assert_eq!(listed.open(number).expect_err("gone").kind(), ErrorKind::NotFound);
         } else if path.ends_with(b"replaced") {
-            assert!(listed.open().is_err(), "links are not followed");
+            assert_ne!(listed.open(number).expect_err("a link").kind(), ErrorKind::NotFound);
         } else {
-            let (mut file, status) = listed.open().expect("opens").expect("is there");
-            let found = listed.found(&status, &mut looker).expect("found");
+            let (mut file, status) = listed.open(number).expect("opens");
+            let (entry, stat) = looker.seen(path.clone(), Kind::File, &status);
             let other = looked.found.iter().find(|f| f.entry.path == path).expect("walked over");
-            assert_eq!(found.entry, other.entry);
-            assert_eq!(
-                (found.stat, found.size, found.blocks, found.dev),
-                (other.stat, other.size, other.blocks, other.dev)
-            );
+            assert_eq!((&entry, stat), (&other.entry, other.stat));
             let mut text = String::new();
             file.read_to_string(&mut text).expect("read");
-            assert_eq!(text.len() as u64, found.size);
+            assert_eq!(text.len() as u64, other.size);
             same += 1;
         }
     }
