@@ -1,7 +1,7 @@
-//! Files with several names: which name came first, and where it stands now.
+//! Files, links and special files with several names: which name came first, and where it stands now.
 
 use crate::crypto::hash;
-use crate::format::entry::{Entry, Extent};
+use crate::format::entry::{Entry, Extent, Kind};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -30,7 +30,7 @@ impl Links {
 
     /// Whether this is another name of a file that has been seen before.
     pub fn is_other_name(&self, entry: &Entry) -> bool {
-        if entry.link == 0 || !entry.is_file() {
+        if entry.link == 0 || entry.is_dir() {
             return false;
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,6 +58,11 @@ impl Links {
 fn fingerprint(entry: &Entry) -> u64 {
     let content = &entry.content;
     let mut bytes = content.size.to_le_bytes().to_vec();
+    match &entry.kind {
+        Kind::File => {}
+        Kind::Symlink(target) => bytes.extend_from_slice(target),
+        other => bytes.extend_from_slice(format!("{other:?}").as_bytes()),
+    }
     for extent in &content.extents {
         match extent {
             Extent::Chunk { id, .. } => bytes.extend_from_slice(&id.0),

@@ -184,6 +184,11 @@ impl Restoring<'_> {
         Ok(status.id())
     }
 
+    fn count_other(&self) {
+        add(&self.tally.others_restored, 1);
+        self.tally.progress.add_file(0);
+    }
+
     fn count_file(&self, entry: &Entry) {
         add(&self.tally.files_restored, 1);
         add(&self.tally.bytes_restored, entry.content.size);
@@ -222,9 +227,15 @@ impl Restoring<'_> {
         temp.there = true;
         let problems = apply::apply(dir, temp.name(), &entry.meta, &entry.kind, &self.rules.apply);
         self.tell(entry, &problems);
+        let id = match entry.link {
+            0 => None,
+            _ => Some(id_of(dir, temp.name())?),
+        };
         self.move_in(job, dir, &mut temp)?;
-        add(&self.tally.others_restored, 1);
-        self.tally.progress.add_file(0);
+        if let Some(id) = id {
+            self.links.found(entry, id);
+        }
+        self.count_other();
         Ok(true)
     }
 
@@ -259,13 +270,16 @@ impl Restoring<'_> {
         let mut temp = Temp::new(dir, &self.names);
         beneath::link(&from, name, dir, temp.name()).context(cannot)?;
         temp.there = true;
-        let there = CString::new(temp.name()).map_err(|_| Error::invalid("a name with a NUL"))?;
-        if dir::status(dir, &there).context(cannot)?.id() != source.id {
+        if id_of(dir, temp.name())? != source.id {
             return Err(Error::invalid("something else stands at its first name now"));
         }
         self.move_in(job, dir, &mut temp)?;
-        self.count_file(&job.entry);
-        self.tally.progress.add_bytes(job.entry.content.size);
+        if job.entry.is_file() {
+            self.count_file(&job.entry);
+            self.tally.progress.add_bytes(job.entry.content.size);
+        } else {
+            self.count_other();
+        }
         Ok(())
     }
 
@@ -309,6 +323,12 @@ impl Restoring<'_> {
             self.tally.problem(&entry.path, "restore", problem);
         }
     }
+}
+
+/// Device and inode of what stands at `name` itself.
+fn id_of(dir: &Handle, name: &[u8]) -> Result<(u64, u64)> {
+    let name = CString::new(name).map_err(|_| Error::invalid("a name with a NUL"))?;
+    Ok(dir::status(dir, &name).context(|| "cannot look at what was made")?.id())
 }
 
 fn shown(path: &[u8]) -> String {

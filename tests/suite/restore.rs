@@ -298,6 +298,13 @@ fn zoo(root: &Path) {
         )
         .expect("mknod");
     }
+    for (first, second) in
+        [(&b"link"[..], &b"zz link"[..]), (b"pipe", b"deep/pipe"), (b"device", b"zz device")]
+    {
+        if fs::symlink_metadata(at(first)).is_ok() {
+            fs::hard_link(at(first), at(second)).expect("a second name");
+        }
+    }
     let mode =
         |name: &[u8], mode| fs::set_permissions(at(name), PermissionsExt::from_mode(mode)).expect("chmod");
     mode(b"setuid", 0o4755);
