@@ -32,6 +32,9 @@ pub fn paths(input: &Input) -> Vec<String> {
     paths
 }
 
+/// Later than this no clock counts: snapshots made after it was put right must still find larger numbers.
+const CLOCK_MAX: i64 = i64::MAX - (1 << 40);
+
 impl Series {
     pub fn find(listing: &Listing, options: &Options, paths: &[String]) -> Result<Self> {
         let same = |l: &&Listed| l.record.hostname == options.host && l.record.paths == paths;
@@ -75,7 +78,7 @@ pub fn snapshot(
     let order_time = match options.time {
         Some(time) => time.nanoseconds(),
         // A clock that was set back must not make the newest snapshot look older than its parent.
-        None => time.nanoseconds().max(series.order_time.saturating_add(1)),
+        None => time.nanoseconds().min(CLOCK_MAX).max(series.order_time.saturating_add(1)),
     };
     Snapshot {
         id: names.session.to_string(),
