@@ -395,13 +395,15 @@ pub fn read_tree(dir: &Path) -> Tree {
     let mut todo = vec![dir.to_path_buf()];
     while let Some(now) = todo.pop() {
         for entry in std::fs::read_dir(&now).expect("a directory") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
+            let entry = entry.expect("an entry");
+            let (path, kind) = (entry.path(), entry.file_type().expect("a kind"));
+            if kind.is_dir() {
                 todo.push(path);
-            } else {
-                let name = path.strip_prefix(dir).expect("below").to_string_lossy().into_owned();
-                tree.insert(name, std::fs::read(&path).expect("a file"));
+                continue;
             }
+            assert!(kind.is_file(), "{} is no file", path.display());
+            let name = path.strip_prefix(dir).expect("below").to_string_lossy().into_owned();
+            tree.insert(name, std::fs::read(&path).expect("a file"));
         }
     }
     tree
