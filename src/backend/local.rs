@@ -3,6 +3,7 @@
 use super::disk::killing::KillingDisk;
 use super::disk::real::RealDisk;
 use super::disk::{Disk, DiskFile, Kind};
+use super::temporary::{self, Temporary, is_one_of};
 use super::{Backend, FileStat, Pending, SessionFile};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::{FileName, Folder};
@@ -15,9 +16,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Open pack handles kept for reading.
 const HANDLES_MAX: usize = 48;
-
-/// How names of unfinished files begin.
-const TEMPORARY: &str = "tmp-";
 
 /// A repository in a local directory.
 pub struct LocalBackend<D: Disk = RealDisk> {
@@ -200,7 +198,7 @@ impl<D: Disk> Backend for LocalBackend<D> {
         let path = self.path(name);
         let dir = self.dir_of(name)?;
         let (file, temporary) =
-            open_temporary(&self.disk, &dir, self.mode()).context(|| format!("cannot write {name}"))?;
+            temporary::open(&self.disk, &dir, self.mode()).context(|| format!("cannot write {name}"))?;
         Ok(Box::new(LocalFile { name: *name, path, dir, file, temporary }))
     }
 
@@ -254,7 +252,7 @@ impl<D: Disk> Backend for LocalBackend<D> {
         let path = self.path(name);
         let dir = self.dir_of(name)?;
         // A file under a name of its own takes the place of the damaged one in one step.
-        let (mut file, temporary) = open_named(&self.disk, &dir, self.mode()).context(failed)?;
+        let (mut file, temporary) = temporary::open_named(&self.disk, &dir, self.mode()).context(failed)?;
         file.write_all(bytes).and_then(|()| file.set_mode(self.mode())).context(failed)?;
         file.sync().context(failed)?;
         temporary.rename(&path).context(failed)?;
@@ -267,7 +265,7 @@ impl<D: Disk> Backend for LocalBackend<D> {
         let path = self.path(&name);
         let failed = || format!("cannot write {name}");
         let dir = self.root.join(Folder::Sessions.dir());
-        let (file, temporary) = open_temporary(&self.disk, &dir, self.mode() | 0o200).context(failed)?;
+        let (file, temporary) = temporary::open(&self.disk, &dir, self.mode() | 0o200).context(failed)?;
         // The lock tells others on this machine that we live; it dies with us and survives a suspended laptop. It is
         // taken before the file has a name, so that nobody can find it unlocked. File systems without locks lose only
         // that hint.
@@ -309,6 +307,14 @@ impl<D: Disk> Backend for LocalBackend<D> {
         Ok(())
     }
 
+    fn unfinished(&self) -> Result<Vec<PathBuf>> {
+        temporary::list(&self.disk, &self.root)
+    }
+
+    fn remove_unfinished(&self, path: &Path) -> bool {
+        temporary::remove_if_nobodys(&self.disk, path)
+    }
+
     fn location(&self) -> String {
         self.root.display().to_string()
     }
@@ -330,7 +336,7 @@ fn is_occupied(disk: &impl Disk, root: &Path) -> Result<bool> {
         let Some(folder) = folder.filter(|_| is_dir) else { return Ok(true) };
         for inside in disk.list(&root.join(&name)).context(failed)? {
             let (inside, stat) = inside.context(failed)?;
-            if inside.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) {
+            if temporary::is_temporary(&inside) {
                 continue;
             }
             let empty_shard = folder == Folder::Packs
@@ -349,25 +355,6 @@ fn is_occupied(disk: &impl Disk, root: &Path) -> Result<bool> {
     Ok(false)
 }
 
-/// A nameless file where the file system has them, else one under a name that no listing takes for ours.
-fn open_temporary<D: Disk>(disk: &D, dir: &Path, mode: u32) -> std::io::Result<(D::File, Temporary<D>)> {
-    let disk = disk.clone();
-    match disk.create_nameless(dir, mode) {
-        Ok(file) => return Ok((file, Temporary { disk, path: None })),
-        Err(e) if is_one_of(&e, &[Errno::OPNOTSUPP, Errno::ISDIR, Errno::INVAL]) => {}
-        Err(e) => return Err(e),
-    }
-    open_named(&disk, dir, mode)
-}
-
-fn open_named<D: Disk>(disk: &D, dir: &Path, mode: u32) -> std::io::Result<(D::File, Temporary<D>)> {
-    let mut random = [0u8; 8];
-    rustix::rand::getrandom(&mut random[..], rustix::rand::GetRandomFlags::empty())?;
-    let path = dir.join(format!("{TEMPORARY}{}", crate::id::hex(&random)));
-    let file = disk.create_new(&path, mode | 0o200)?;
-    Ok((file, Temporary { disk: disk.clone(), path: Some(path) }))
-}
-
 /// Renames where nothing has the new name. All our names are random and one owner's alone, so where the file system
 /// cannot promise that, looking first is enough.
 fn rename_new(disk: &impl Disk, from: &Path, to: &Path) -> std::io::Result<()> {
@@ -378,35 +365,6 @@ fn rename_new(disk: &impl Disk, from: &Path, to: &Path) -> std::io::Result<()> {
             Err(e) => Err(e),
         },
         other => other,
-    }
-}
-
-fn is_one_of(e: &std::io::Error, which: &[Errno]) -> bool {
-    Errno::from_io_error(e).is_some_and(|errno| which.contains(&errno))
-}
-
-/// The name a file has while it is written, where it must have one.
-struct Temporary<D: Disk> {
-    disk: D,
-    path: Option<PathBuf>,
-}
-
-impl<D: Disk> Temporary<D> {
-    /// Gives the file its name, in place of what had it.
-    fn rename(mut self, to: &Path) -> std::io::Result<()> {
-        if let Some(path) = &self.path {
-            self.disk.rename(path, to)?;
-        }
-        self.path = None;
-        Ok(())
-    }
-}
-
-impl<D: Disk> Drop for Temporary<D> {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            let _ = self.disk.remove(path);
-        }
     }
 }
 

@@ -4,10 +4,12 @@ pub mod disk;
 pub mod dry;
 pub mod local;
 pub mod memory;
+mod temporary;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Folder};
 use crate::id::Name;
+use std::path::{Path, PathBuf};
 
 /// One line of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,17 @@ pub trait Backend: Send + Sync {
     /// Makes durable whatever listings have shown, of files and of their absence, so that nothing built on it
     /// outlives it.
     fn sync_seen(&self) -> Result<()>;
+
+    /// Files that somebody is writing, or was writing when the machine went down.
+    fn unfinished(&self) -> Result<Vec<PathBuf>> {
+        Ok(Vec::new())
+    }
+
+    /// Removes one of those if it is certain that nobody writes it.
+    fn remove_unfinished(&self, path: &Path) -> bool {
+        let _ = path;
+        false
+    }
 
     /// Where this is, for people.
     fn location(&self) -> String;

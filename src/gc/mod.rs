@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::PackId;
 use crate::progress::{Problem, Progress, Report};
 use crate::repository::reader::Reader;
-use crate::repository::{Repository, condemned, reserve, sessions, sighting, trash};
+use crate::repository::{Repository, condemned, removal, reserve, sessions, sighting, trash};
 use look::{Look, look};
 use plan::{PackUse, Plan};
 use std::collections::BTreeMap;
@@ -102,6 +102,9 @@ pub struct PruneReport {
     pub unreadable: Vec<(PackId, String)>,
     /// Stopped sessions' files that were cleared away.
     pub cleared_sessions: u64,
+    /// Files that crashes cut short: removed, and left because somebody may still be writing them.
+    pub unfinished_removed: u64,
+    pub unfinished_left: u64,
     /// The disk was full, so rewriting was put off.
     pub short_of_space: bool,
 }
@@ -152,6 +155,10 @@ fn collect(
         }
         done.resumed = done.deleted_packs - before;
         done.cleared_sessions = sessions::clear_evicted(repository)?;
+        // Only tidying up: what stands in its way stands in the way of all the rest, too, or does no harm.
+        if let Ok((removed, left)) = removal::unfinished(repository.backend().as_ref()) {
+            (done.unfinished_removed, done.unfinished_left) = (removed, left);
+        }
     }
     for _ in 0..ATTEMPTS {
         progress.keep_going()?;

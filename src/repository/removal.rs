@@ -26,6 +26,23 @@ pub fn condemned(backend: &dyn Backend, number: u32) -> Result<()> {
     backend.remove(&FileName::Condemned(number))
 }
 
+/// Removes files that were being written when the machine went down; returns how many went and how many may still be
+/// somebody's.
+pub fn unfinished(backend: &dyn Backend) -> Result<(u64, u64)> {
+    let (mut removed, mut left) = (0, 0);
+    let found = backend.unfinished()?;
+    if found.is_empty() {
+        return Ok((0, 0));
+    }
+    // Locks of other machines cannot be seen everywhere. Sessions can: without one nobody writes packs for a backup.
+    let busy = !backend.list(Folder::Sessions)?.is_empty();
+    for path in found {
+        let count = if !busy && backend.remove_unfinished(&path) { &mut removed } else { &mut left };
+        *count += 1;
+    }
+    Ok((removed, left))
+}
+
 /// Removes what an evicted session left.
 pub fn evicted(backend: &dyn Backend, session: Name) -> Result<()> {
     backend.remove(&FileName::Evicted(session))

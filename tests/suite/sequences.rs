@@ -10,7 +10,6 @@ use crate::simulation::{
 use rustix::io::Errno;
 use snapkeep::backend::disk::simulated::{Call, Conductor, Fate, Fault, Features, SimulatedDisk, Volume};
 use snapkeep::clock::Timestamp;
-use snapkeep::error::ErrorKind;
 use snapkeep::id::SnapshotId;
 use snapkeep::progress::{Progress, Silent};
 use snapkeep::repair;
@@ -57,7 +56,7 @@ type Step = Result<(), String>;
 impl World {
     fn new(seed: u64) -> World {
         let mut random = Random(seed);
-        let features = if random.below(2) == 0 { Features::ALL } else { Features::NONE };
+        let features = [Features::ALL, Features::LOCKS, Features::NONE][random.below(3)];
         let disk = SimulatedDisk::new(Volume::default(), features);
         let repository = create(&disk, Path::new(PLACE)).expect("a repository");
         let cache = (random.below(2) == 0).then(|| tempfile::tempdir().expect("a cache"));
@@ -142,13 +141,21 @@ impl World {
         let (early, time) = (self.tree.clone(), self.time);
         let parent = newest(&self.repository).map_err(said)?;
         self.back_up()?;
+        // What the open session relies on may be forgotten and condemned under it.
+        for _ in 0..self.random.below(4) {
+            self.forget()?;
+            self.collect()?;
+        }
         let evicted = self.random.below(2) == 0;
         if evicted {
             self.repository.backend().evict(session.session).map_err(said)?;
+            if self.random.below(2) == 0 {
+                self.collect()?;
+            }
         }
         match shelf::commit_in(session, &early, time, parent.as_ref(), &|_| {}) {
             Ok(_) if evicted => Err("an evicted session committed".to_owned()),
-            Err(e) if evicted && e.kind() == ErrorKind::Locked => Ok(()),
+            Err(_) if evicted => Ok(()),
             Ok(id) => {
                 self.promised.learn(&Fact::Reported(id, Arc::new(early)));
                 Ok(())

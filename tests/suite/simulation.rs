@@ -397,6 +397,10 @@ pub fn settle(repository: &Arc<Repository>, time: i64, can_lock: bool) -> Held {
             return Err(format!("collections go on and on: {done:?}"));
         }
     }
+    let unfinished = repository.backend().unfinished().map_err(said("listing unfinished files"))?;
+    if can_lock && !unfinished.is_empty() {
+        return Err(format!("unfinished files stay: {unfinished:?}"));
+    }
     let there = index_of_footers(repository).and_then(|index| chunks_of(&index));
     let there = there.map_err(said("reading footers"))?;
     let needed: Vec<ChunkId> = needed(repository).map_err(said("marking"))?.into_iter().collect();

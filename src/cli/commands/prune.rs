@@ -164,6 +164,14 @@ fn finished(context: &Context, done: &PruneReport) -> std::result::Result<(), Fa
         let chunks = counted(done.rebased, "changed chunk", "changed chunks");
         output.say(&format!("{chunks} stored whole, so that older versions can go"))?;
     }
+    if done.unfinished_removed > 0 {
+        let files = counted(done.unfinished_removed, "unfinished file", "unfinished files");
+        output.say(&format!("removed {files} of runs that were cut short"))?;
+    }
+    if done.unfinished_left > 0 {
+        let files = counted(done.unfinished_left, "unfinished file", "unfinished files");
+        output.say(&format!("left alone: {files} (`tmp-…`) that somebody may be writing"))?;
+    }
     if done.deleted_packs == 0 && done.waiting_packs == 0 {
         return output.say("nothing to free");
     }

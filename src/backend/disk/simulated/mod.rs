@@ -78,6 +78,8 @@ pub struct Features {
 
 impl Features {
     pub const ALL: Features = Features { nameless_files: true, rename_new: true, locks: true };
+    /// Locks, but neither files without names nor renames that replace nothing.
+    pub const LOCKS: Features = Features { nameless_files: false, rename_new: false, locks: true };
     pub const NONE: Features = Features { nameless_files: false, rename_new: false, locks: false };
 }
 
