@@ -145,6 +145,7 @@ pub fn run(
         Some(parent) => Groups::load(&writer.reader, &parent.root).unwrap_or_default(),
         None => Groups::default(),
     };
+    series.parent.iter().for_each(|parent| writer.follow(parent.id));
     let git = record::GitProbe::start(input);
     let stored = match pipeline::store(&writer, input, parent, options, start, progress, report) {
         Ok(stored) => stored,

@@ -215,6 +215,9 @@ fn remark(shared: &Shared<'_>, entry: &Entry, silently_changed: bool) {
 
 /// Whether everything the old entry needs counts as present.
 fn all_present(shared: &Shared<'_>, old: &Entry) -> Result<bool> {
+    if shared.writer.parent_is_whole() {
+        return Ok(true);
+    }
     let index = shared.writer.index();
     for list in &old.content.lists {
         if !index.present(list)? {

@@ -16,6 +16,7 @@ pub mod encode;
 pub mod packer;
 pub mod sessions;
 pub mod writer;
+pub mod witness;
 pub mod removal;
 pub mod reserve;
 pub mod notes;

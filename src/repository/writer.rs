@@ -7,6 +7,7 @@ use super::index::Index;
 use super::packer::{Packed, Packer};
 use super::reader::Reader;
 use super::sighting::Sighting;
+use super::witness;
 use crate::backend::SessionFile;
 use crate::compress::Level;
 use crate::crypto::ChunkSort;
@@ -14,7 +15,8 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::frame::FrameKind;
 use crate::format::snapshot::{self, SessionInfo, Snapshot};
 use crate::format::{FileName, Folder, encode_header, limit};
-use crate::id::{ChunkId, ChunkSet, Name, SnapshotId};
+use crate::id::{ChunkId, ChunkSet, Name, PackId, SnapshotId};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -65,6 +67,9 @@ pub struct Writer {
     pub reader: Reader,
     packer: Packer,
     level: Level,
+    /// The snapshot whose successor is being written, and whether all it needs is known to be present.
+    parent: Option<SnapshotId>,
+    parent_is_whole: bool,
     /// Chunks stored or being stored by this session.
     claimed: [Mutex<ChunkSet>; SHARDS],
     pub counters: Counters,
@@ -100,6 +105,8 @@ impl Writer {
             reader,
             packer,
             level,
+            parent: None,
+            parent_is_whole: false,
             claimed: Default::default(),
             counters: Counters::default(),
         })
@@ -111,6 +118,19 @@ impl Writer {
 
     pub fn index(&self) -> &Index {
         self.reader.index()
+    }
+
+    /// Says which snapshot this session's follows.
+    pub fn follow(&mut self, parent: SnapshotId) {
+        self.parent = Some(parent);
+        self.parent_is_whole = self.repository.cache_dir().is_some_and(|cache| {
+            witness::holds(&cache, self.repository.keyring(), parent, self.reader.index())
+        });
+    }
+
+    /// Whether all that the snapshot named by `follow` needs is present, so that nobody has to look.
+    pub fn parent_is_whole(&self) -> bool {
+        self.parent_is_whole
     }
 
     /// A thread's own way to store chunks of one sort.
@@ -177,19 +197,24 @@ impl Writer {
         let mut whole = std::mem::take(&mut self.first);
         whole.extend_from_slice(&sealed);
         let _ = copies::write_for_snapshot(backend.as_ref(), self.session, &whole);
-        if let Some(cache) = self.repository.cache_dir()
-            && let Ok(snapshots) = backend.list(Folder::Snapshots)
-        {
-            let packs = (self.index().packs().count() + packed.packs.len()) as u64;
-            super::sighting::note(&cache, Sighting { packs, snapshots: snapshots.len() as u64 });
-        }
-        if let Some(cache) = self.repository.cache_dir()
-            && !packed.packs.is_empty()
-        {
-            // Only a shortcut for the next run: losing it loses nothing.
-            let _ = Index::remember(&cache, packed.packs, packed.listed);
+        if let Some(cache) = self.repository.cache_dir() {
+            self.note_locally(&cache, packed);
         }
         Ok(self.session)
+    }
+
+    /// Shortcuts for the next run and what prune judges listings by: losing them loses nothing.
+    fn note_locally(&self, cache: &Path, packed: Packed) {
+        let relied_on = self.index().trusted_packs().chain(&packed.packs).map(|pack| (pack.id, pack.size));
+        let relied_on: Vec<(PackId, u64)> = relied_on.collect();
+        let _ = witness::note(cache, self.repository.keyring(), self.session, self.parent, &relied_on);
+        if let Ok(snapshots) = self.repository.backend().list(Folder::Snapshots) {
+            let packs = (self.index().packs().count() + packed.packs.len()) as u64;
+            super::sighting::note(cache, Sighting { packs, snapshots: snapshots.len() as u64 });
+        }
+        if !packed.packs.is_empty() {
+            let _ = Index::remember(cache, packed.packs, packed.listed);
+        }
     }
 }
 

@@ -93,7 +93,7 @@ pub fn back_up(repository: &Arc<Repository>, path: &Path) -> Outcome {
     back_up_with(repository, &source(path), &options()).expect("a snapshot")
 }
 
-fn back_up_with(repository: &Arc<Repository>, input: &Input, options: &Options) -> Result<Outcome> {
+pub fn back_up_with(repository: &Arc<Repository>, input: &Input, options: &Options) -> Result<Outcome> {
     backup::run(repository, input, options, &SystemClock, &Progress::new(), &Silent)
 }
 

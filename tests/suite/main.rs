@@ -46,4 +46,5 @@ mod restore_target;
 mod small_disk;
 mod source;
 mod source_filter;
+mod witness;
 mod yard;
