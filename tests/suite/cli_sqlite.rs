@@ -10,7 +10,7 @@ fn last(json: &str) -> Value {
     serde_json::from_str(json.lines().last().expect("a line")).expect("JSON")
 }
 
-fn damage(home: &Home) {
+pub fn damage(home: &Home) {
     let path = home.path("src/app.db");
     let db = Connection::open(&path).expect("opens");
     let sql = "SELECT rootpage FROM sqlite_schema WHERE name='by_balance'";

@@ -50,4 +50,5 @@ mod source_filter;
 mod yard;
 mod sqlite;
 mod sqlite_growth;
+mod sqlite_kept;
 mod sqlite_live;
