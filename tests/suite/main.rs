@@ -29,6 +29,7 @@ mod loop_disk;
 mod mutations;
 mod os;
 mod prune;
+mod prune_memory;
 mod power;
 mod protocol;
 mod races;
