@@ -11,7 +11,7 @@ const MAC_LEN: usize = 32;
 /// No record is longer: a longer one states a damaged length.
 const RECORD_MAX: u64 = 1 << 28;
 /// Records read at once, and about so many bytes of them.
-const BATCH: usize = 64;
+const BATCH: usize = 4096;
 const BATCH_BYTES: usize = 8 << 20;
 
 /// A kind of records and where they lie.
