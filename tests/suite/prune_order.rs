@@ -18,86 +18,85 @@ use snapkeep::repository::{Repository, condemned, removal};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A call that a test waits for.
+/// A call that matters to the order.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Call {
     Create(Folder),
     List(Folder),
+    Remove(Folder),
+    SyncSeen,
 }
 
 type Meanwhile = Box<dyn FnOnce() + Send>;
+type Log = Arc<Mutex<Vec<Call>>>;
 
-/// A place where something happens, once, before a call.
+/// A place that writes down calls, and where something happens, once, before one of them.
 struct Gate {
     behind: MemoryBackend,
+    /// It happens when all of these have come, before the last.
     calls: Vec<Call>,
     meanwhile: Mutex<Option<Meanwhile>>,
+    log: Log,
 }
 
 impl Gate {
-    /// The same repository, with something happening before the last of these calls, which come in this order or any
-    /// other.
+    /// The same repository behind a gate.
     fn of(
         repository: &Repository,
         behind: &MemoryBackend,
         calls: &[Call],
         meanwhile: Meanwhile,
-    ) -> Repository {
-        let gate =
-            Gate { behind: behind.clone(), calls: calls.to_vec(), meanwhile: Mutex::new(Some(meanwhile)) };
-        repository.with_backend(Arc::new(Counted(gate, Mutex::default())))
+    ) -> (Repository, Log) {
+        let (behind, calls, log) = (behind.clone(), calls.to_vec(), Log::default());
+        let gate = Gate { behind, calls, meanwhile: Mutex::new(Some(meanwhile)), log: Arc::clone(&log) };
+        (repository.with_backend(Arc::new(gate)), log)
     }
-}
 
-/// A gate and the calls it has seen.
-struct Counted(Gate, Mutex<Vec<Call>>);
-
-impl Counted {
     fn before(&self, call: Call) {
-        let mut seen = self.1.lock().expect("no panic");
-        if self.0.calls.contains(&call) && !seen.contains(&call) {
-            seen.push(call);
-        }
-        if seen.len() == self.0.calls.len()
-            && let Some(meanwhile) = self.0.meanwhile.lock().expect("no panic").take()
+        let mut log = self.log.lock().expect("no panic");
+        log.push(call);
+        if self.calls.iter().all(|call| log.contains(call))
+            && let Some(meanwhile) = self.meanwhile.lock().expect("no panic").take()
         {
             meanwhile();
         }
     }
 }
 
-impl Backend for Counted {
+impl Backend for Gate {
     fn create(&self, name: &FileName) -> Result<Box<dyn Pending>> {
         self.before(Call::Create(name.folder()));
-        self.0.behind.create(name)
+        self.behind.create(name)
     }
     fn read(&self, name: &FileName, max: u64) -> Result<Vec<u8>> {
-        self.0.behind.read(name, max)
+        self.behind.read(name, max)
     }
     fn read_range(&self, name: &FileName, offset: u64, len: usize) -> Result<Vec<u8>> {
-        self.0.behind.read_range(name, offset, len)
+        self.behind.read_range(name, offset, len)
     }
     fn list(&self, folder: Folder) -> Result<Vec<FileStat>> {
         self.before(Call::List(folder));
-        self.0.behind.list(folder)
+        self.behind.list(folder)
     }
     fn remove(&self, name: &FileName) -> Result<()> {
-        self.0.behind.remove(name)
+        self.before(Call::Remove(name.folder()));
+        self.behind.remove(name)
     }
     fn open_session(&self, session: Name, first: &[u8]) -> Result<Box<dyn SessionFile>> {
-        self.0.behind.open_session(session, first)
+        self.behind.open_session(session, first)
     }
     fn evict(&self, session: Name) -> Result<()> {
-        self.0.behind.evict(session)
+        self.behind.evict(session)
     }
     fn session_alive(&self, session: Name) -> Option<bool> {
-        self.0.behind.session_alive(session)
+        self.behind.session_alive(session)
     }
     fn sync_seen(&self) -> Result<()> {
-        self.0.behind.sync_seen()
+        self.before(Call::SyncSeen);
+        self.behind.sync_seen()
     }
     fn location(&self) -> String {
-        self.0.behind.location()
+        self.behind.location()
     }
 }
 
@@ -130,7 +129,7 @@ fn a_backup_that_begins_while_a_list_is_being_written_is_waited_for() {
     let begins: Meanwhile = Box::new(move || {
         *place.lock().expect("no panic") = Some(session(&theirs).expect("a session"));
     });
-    let gated = Gate::of(&repository, &backend, &[Call::Create(Folder::Condemned)], begins);
+    let (gated, _) = Gate::of(&repository, &backend, &[Call::Create(Folder::Condemned)], begins);
     let done = prune(&Arc::new(gated)).expect("pruned");
     let writer = begun.lock().expect("no panic").take().expect("it has begun");
     assert!(done.waiting_packs > 0 && done.deleted_packs == 0, "{done:?}");
@@ -139,6 +138,26 @@ fn a_backup_that_begins_while_a_list_is_being_written_is_waited_for() {
     let reader = repository.reader().expect("a reader");
     let b = snapkeep::repository::snapshots::read(&repository, b).expect("there");
     assert!(tree(&reader, &b.root) == before);
+}
+
+/// Nothing that was seen may be undone by a crash that what rests on it survives.
+#[test]
+fn what_was_seen_is_made_durable_before_anything_rests_on_it() {
+    let backend = MemoryBackend::new();
+    let repository = repository(&backend, None);
+    let a = commit(&repository, &random_tree(&mut Random(84), 60), 1, None);
+    removal::snapshot(&backend, a.id).expect("forgotten");
+    let (gated, log) = Gate::of(&repository, &backend, &[], Box::new(|| ()));
+    assert!(prune(&Arc::new(gated)).expect("pruned").deleted_packs > 0);
+    let log = log.lock().expect("no panic");
+    let first = |call: Call, from: usize| log[from..].iter().position(|c| *c == call).expect("done") + from;
+    let published = first(Call::Create(Folder::Condemned), 0);
+    let synced = first(Call::SyncSeen, published);
+    assert!(synced < first(Call::List(Folder::Sessions), published), "the list, before it waits: {log:?}");
+    let deleted = first(Call::Remove(Folder::Packs), 0);
+    let marked = log[..deleted].iter().rposition(|c| *c == Call::List(Folder::Snapshots)).expect("done");
+    assert!(marked > published, "it marks again: {log:?}");
+    assert!(first(Call::SyncSeen, marked) < deleted, "what it saw then, before it deletes: {log:?}");
 }
 
 #[test]
@@ -161,7 +180,7 @@ fn a_backup_reads_the_lists_before_it_lists_packs() {
         removal::condemned(&behind, list).expect("removed");
     });
     let calls = [Call::List(Folder::Condemned), Call::List(Folder::Packs)];
-    let mut gated = Gate::of(&repository, &backend, &calls, ends);
+    let (mut gated, _) = Gate::of(&repository, &backend, &calls, ends);
     gated.set_cache(Some(cache.path()));
     let index = gated.load_index().expect("loaded");
     assert!(!index.present(&a.root).expect("looked up"), "in a pack that is gone");
