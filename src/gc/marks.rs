@@ -22,8 +22,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-const GROUPS: Kind = Kind { purpose: b"marks-g1", file: "marks-groups" };
-const LISTS: Kind = Kind { purpose: b"marks-l1", file: "marks-lists" };
+const GROUPS: Kind = Kind { purpose: b"marks-g1", file: "groups" };
+const LISTS: Kind = Kind { purpose: b"marks-l1", file: "lists" };
 /// Clusters made at once, for each thread.
 const JOBS: usize = 4;
 /// Names marked by one thread at a time.

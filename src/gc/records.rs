@@ -5,7 +5,7 @@ use crate::crypto::Keyring;
 use crate::repository::{Repository, random};
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const MAC_LEN: usize = 32;
 /// No record is longer: a longer one states a damaged length.
@@ -23,7 +23,7 @@ pub struct Kind {
 
 impl Kind {
     fn place(&self, repository: &Repository) -> Option<PathBuf> {
-        repository.cache_dir()?.parent().map(|dir| dir.join(self.file))
+        repository.collected_dir().map(|dir| dir.join(self.file))
     }
 
     /// A record's body, if it is as it was written.
@@ -85,7 +85,8 @@ impl<'r> Sink<'r> {
         // Beside the files of the index, among which what a killed run left is cleared away.
         let dir: PathBuf = repository.cache_dir()?;
         std::fs::create_dir_all(&dir).ok()?;
-        let aside = dir.join(Path::new(&format!("{}.building", random::name().ok()?)));
+        std::fs::create_dir_all(place.parent()?).ok()?;
+        let aside = dir.join(format!("{}.building", random::name().ok()?));
         let out = File::create_new(&aside).ok().map(BufWriter::new);
         Some(Sink { keyring: repository.keyring(), kind, aside, place, out })
     }

@@ -76,9 +76,8 @@ impl Seen {
     }
 }
 
-/// Beside the local index cache.
 fn place(repository: &Repository) -> Option<PathBuf> {
-    repository.cache_dir()?.parent().map(|dir| dir.join("settled"))
+    repository.collected_dir().map(|dir| dir.join("settled"))
 }
 
 fn numbers(plan: &Plan) -> [u64; NUMBERS] {

@@ -36,9 +36,9 @@ impl Place {
         Place { backend, repository, cache }
     }
 
-    /// A file beside the index cache.
+    /// A file of what is remembered.
     fn file(&self, name: &str) -> PathBuf {
-        self.cache.path().join(self.repository.id().to_string()).join(name)
+        self.repository.collected_dir().expect("a cache").join(name)
     }
 
     fn try_prune(&self, options: &PruneOptions) -> Result<PruneReport> {
@@ -264,6 +264,15 @@ fn spoiled(bytes: &[u8], step: usize) -> impl Iterator<Item = Vec<u8>> + '_ {
 }
 
 #[test]
+fn a_repair_of_the_index_forgets_it_all() {
+    let (place, ..) = two();
+    place.settle(&options());
+    assert!(place.file("settled").exists() && place.file("groups").exists());
+    snapkeep::repair::index::run(&place.repository, &Progress::new(), &Silent).expect("rebuilt");
+    assert!(!place.file("settled").exists() && !place.file("groups").exists());
+}
+
+#[test]
 fn a_damaged_note_says_nothing() {
     let (place, ..) = two();
     place.settle(&options());
@@ -324,7 +333,7 @@ fn with_marks_and_without_the_same_goes_and_stays() {
                 place.assert_holds(&model, &all);
             }
             if random.below(8) == 0 {
-                std::fs::remove_file(place.file("marks-groups")).expect("lost");
+                std::fs::remove_file(place.file("groups")).expect("lost");
             }
         }
     }
@@ -353,9 +362,7 @@ fn with_lists() -> (Place, Vec<Listed>, BTreeMap<SnapshotId, Tree>) {
 fn what_was_read_once_is_not_read_again() {
     let (place, mut all, mut model) = with_lists();
     // Whatever is read for the first time makes both files anew.
-    let files = || {
-        ["marks-groups", "marks-lists"].map(|name| std::fs::metadata(place.file(name)).expect("there").ino())
-    };
+    let files = || ["groups", "lists"].map(|name| std::fs::metadata(place.file(name)).expect("there").ino());
     assert_agrees(&place);
     let before = files();
     assert_agrees(&place);
@@ -381,7 +388,7 @@ fn damaged_marks_are_as_if_they_were_not_there() {
     removal::snapshot(&place.backend, all[0].id).expect("forgotten");
     let cache = Some(place.cache.path());
     let truth = planned(&place, cache);
-    for name in ["marks-groups", "marks-lists"] {
+    for name in ["groups", "lists"] {
         let path = place.file(name);
         let whole = std::fs::read(&path).expect("remembered");
         let step = if is_night() { 1 } else { whole.len() / 60 };
@@ -394,12 +401,12 @@ fn damaged_marks_are_as_if_they_were_not_there() {
     // Written with another key, in the very place.
     let (other, ..) = with_lists();
     planned(&other, Some(other.cache.path()));
-    for name in ["marks-groups", "marks-lists"] {
+    for name in ["groups", "lists"] {
         std::fs::copy(other.file(name), place.file(name)).expect("copied");
     }
     assert_eq!(planned(&place, cache), truth, "another key's marks");
     // One kind in place of the other.
-    std::fs::copy(place.file("marks-groups"), place.file("marks-lists")).expect("copied");
+    std::fs::copy(place.file("groups"), place.file("lists")).expect("copied");
     assert_eq!(planned(&place, cache), truth, "the other kind");
 }
 
@@ -408,7 +415,7 @@ fn collections_at_the_same_time_share_one_cache() {
     let (place, ..) = with_lists();
     let truth = planned(&place, None);
     for _ in 0..3 {
-        std::fs::remove_file(place.file("marks-groups")).ok();
+        std::fs::remove_file(place.file("groups")).ok();
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| assert_eq!(planned(&place, Some(place.cache.path())), truth));
