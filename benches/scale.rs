@@ -150,6 +150,8 @@ fn main() {
     snapshot(&repository, chunks / 3 * 2);
     for (what, arguments) in [
         ("prune --dry-run", &["prune", "--dry-run"][..]),
+        // With what the first has read of the manifest in the cache.
+        ("prune --dry-run again", &["prune", "--dry-run"][..]),
         ("first open", &["snapshots"][..]),
         ("index from footers", &["repair", "index"][..]),
         ("stats", &["stats"][..]),

@@ -28,15 +28,15 @@ pub struct IndexReport {
     pub unindexed: Vec<Unindexed>,
 }
 
-/// Deletes the local index cache and rebuilds it. Packs without a usable footer are read through, so that it is known
+/// Deletes the local index cache, and what collections remember, and rebuilds the index. Packs without a usable footer are read through, so that it is known
 /// what they still hold; nothing in the repository is changed.
 pub fn run(repository: &Repository, progress: &Progress, report: &dyn Report) -> Result<IndexReport> {
     let mut out = IndexReport::default();
-    if let Some(dir) = repository.cache_dir() {
+    for dir in [repository.cache_dir(), repository.collected_dir()].into_iter().flatten() {
         match std::fs::remove_dir_all(&dir) {
             Ok(()) => out.removed = true,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(e).context(|| format!("cannot remove the index cache {}", dir.display())),
+            Err(e) => return Err(e).context(|| format!("cannot remove the local cache {}", dir.display())),
         }
     }
     progress.keep_going()?;

@@ -289,6 +289,11 @@ impl Repository {
         self.cache.as_ref().map(|dir| dir.join("index"))
     }
 
+    /// What collections remember beside that: authenticated, and just as disposable.
+    pub fn collected_dir(&self) -> Option<PathBuf> {
+        self.cache.as_ref().map(|dir| dir.join("collected"))
+    }
+
     /// The same repository by way of another backend, without a cache.
     pub fn with_backend(&self, backend: Arc<dyn Backend>) -> Repository {
         Repository {

@@ -30,6 +30,8 @@ mod loop_disk;
 mod mutations;
 mod os;
 mod prune;
+mod prune_memory;
+mod prune_order;
 mod power;
 mod protocol;
 mod races;

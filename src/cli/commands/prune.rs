@@ -93,6 +93,8 @@ pub fn after(context: &Context, repository: &Arc<Repository>, limits: &Limits, t
 }
 
 fn collected(context: &Context, repository: &Arc<Repository>, options: &PruneOptions) -> Outcome {
+    // Backups may run beside it, and somebody waits for those.
+    crate::os::process::give_way();
     let mut watch = Watch::start(context);
     let done = collect(repository, options, &watch.progress, &watch.report);
     watch.finish();
