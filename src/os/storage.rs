@@ -1,7 +1,8 @@
-//! What lies between a file and the disk: write it out, and forget what memory holds of it.
+//! What lies between a file and the disk: write it out, forget what memory holds of it, ask whether it is far away.
 
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 /// Writes out everything of the filesystem that `fd` stands on.
 pub fn sync_filesystem(fd: impl AsFd) -> io::Result<()> {
@@ -11,4 +12,24 @@ pub fn sync_filesystem(fd: impl AsFd) -> io::Result<()> {
 /// Asks the kernel to drop what it holds of a file in memory, so that reading it reads the disk. Only a wish.
 pub fn forget_cached(fd: impl AsFd) {
     let _ = rustix::fs::fadvise(fd, 0, None, rustix::fs::Advice::DontNeed);
+}
+
+/// Whether the filesystem at `path` is one that asks another machine, or a program, for everything.
+pub fn is_remote(path: &Path) -> bool {
+    // NFS, SMB and CIFS in three versions, Ceph, AFS twice, Coda, 9P, Lustre, GPFS, FUSE.
+    const KNOWN: [u64; 12] = [
+        0x6969,
+        0x517b,
+        0xff53_4d42,
+        0xfe53_4d42,
+        0x00c3_6400,
+        0x5346_414f,
+        0x6b41_4653,
+        0x7375_7245,
+        0x0102_1997,
+        0x0bd0_0bd0,
+        0x4750_4653,
+        0x6573_5546,
+    ];
+    rustix::fs::statfs(path).is_ok_and(|s| KNOWN.contains(&(s.f_type as u64 & 0xffff_ffff)))
 }
