@@ -288,8 +288,10 @@ def decode_segment(data):
     packs = []
     for _ in range(r.varint(min(r.left() // (NAME + 3), 65536))):
         pack, kind, footer = r.take(NAME), r.u8(), r.string(64 * MI)
-        size = decode_footer(footer)[1] + FRAME_OVERHEAD + len(footer) + TRAILER
+        frames, end = decode_footer(footer)
+        size = end + FRAME_OVERHEAD + len(footer) + TRAILER
         need(kind in (DATA, META) and size <= 80 * MI, "a pack of an unknown kind or too large")
+        need(frames and all(fr.bodies for fr in frames), "a pack without frames, or with empty ones")
         packs.append((pack, kind, size, footer))
     r.end()
     need(packs, "a segment without packs")

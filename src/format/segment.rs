@@ -24,18 +24,23 @@ pub struct PackFooter {
 impl PackFooter {
     /// The size that a pack with this footer has.
     pub fn pack_size(&self) -> u64 {
-        size_with(&self.footer, self.footer.encode().len())
+        // Offset of the footer's frame, the frame, the trailer.
+        self.footer.end() + (FRAME_OVERHEAD + self.footer.encode().len() + TRAILER_LEN) as u64
+    }
+
+    /// Whether a segment may list it. Frames without bodies, which no writer makes, would take far more memory than
+    /// they take room.
+    pub fn is_listable(&self) -> bool {
+        let frames = &self.footer.frames;
+        !frames.is_empty()
+            && frames.iter().all(|frame| !frame.table.bodies.is_empty())
+            && self.pack_size() <= limit::PACK_BYTES_MAX
     }
 
     /// Bytes of this entry in a segment, at most.
     pub fn encoded_len(&self) -> usize {
         NAME_LEN + 1 + 5 + self.footer.encode().len()
     }
-}
-
-/// Offset of the footer's frame, the frame, the trailer.
-fn size_with(footer: &Footer, encoded: usize) -> u64 {
-    footer.end() + (FRAME_OVERHEAD + encoded + TRAILER_LEN) as u64
 }
 
 /// Footers of packs, each pack once, and the names of segments that hold nothing else than these.
@@ -101,10 +106,10 @@ fn read_entry(r: &mut Reader<'_>) -> Result<PackFooter> {
         Some(kind @ (FrameKind::Data | FrameKind::Meta)) => kind,
         _ => return Err(r.fail("lists a pack of no known sort")),
     };
-    let bytes = r.string(limit::SEGMENT_BYTES_MAX as usize)?;
-    let footer = Footer::decode(bytes)?;
-    if size_with(&footer, bytes.len()) > limit::PACK_BYTES_MAX {
-        return Err(r.fail("lists a pack that is too large"));
+    let footer = Footer::decode(r.string(limit::SEGMENT_BYTES_MAX as usize)?)?;
+    let entry = PackFooter { pack, kind, footer };
+    match entry.is_listable() {
+        true => Ok(entry),
+        false => Err(r.fail("lists a pack that is empty or too large")),
     }
-    Ok(PackFooter { pack, kind, footer })
 }

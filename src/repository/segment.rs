@@ -89,8 +89,8 @@ impl<'a> Filing<'a> {
         {
             self.store(Vec::new())?;
         }
-        // No segment could hold it; it is read from its pack.
-        if (SEGMENT_BASE + len) as u64 <= limit::SEGMENT_BYTES_MAX {
+        // What no segment can hold is read from its pack.
+        if entry.is_listable() && (SEGMENT_BASE + len) as u64 <= limit::SEGMENT_BYTES_MAX {
             self.bytes += len;
             self.packs.push(entry);
         }

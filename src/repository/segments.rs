@@ -133,7 +133,7 @@ pub fn tend(repository: &Repository, care: Care) -> Result<Tended> {
         let mut missing: Vec<(PackId, u64)> =
             packs.iter().map(|(id, size)| (*id, *size)).filter(|(id, _)| !covered.contains(id)).collect();
         missing.sort_unstable();
-        tended.filed = file(repository, &rewrite, &missing, &mut |id| packs.contains_key(id))?;
+        (tended.filed, rewrite) = file(repository, &rewrite, 1, &missing, &mut |id| packs.contains_key(id))?;
     }
     let damaged = tended.damaged.iter().map(|(name, _)| *name).filter(|_| care == Care::Repair);
     for name in rewrite.into_iter().chain(useless).chain(damaged) {
@@ -217,33 +217,39 @@ pub fn merge_crowded(repository: &Repository) -> Result<()> {
     if chosen.is_empty() {
         return Ok(());
     }
-    file(repository, &chosen, &[], &mut |_| true)?;
+    let (_, merged) = file(repository, &chosen, 2, &[], &mut |_| true)?;
     // Only now: what they say stands elsewhere, durably.
-    chosen.into_iter().try_for_each(|name| removal::segment(backend, name))
+    merged.into_iter().try_for_each(|name| removal::segment(backend, name))
 }
 
-/// Stores what these segments say of packs that `keep` wants, and what the footers of these packs say.
+/// Stores what these segments say of packs that `keep` wants, and what the footers of these packs say. Returns also the
+/// segments that could be read, which are now of no more use; nothing is done where these are fewer than `least`.
 fn file(
     repository: &Repository,
     segments: &[Name],
+    least: usize,
     packs: &[(PackId, u64)],
     keep: &mut dyn FnMut(&PackId) -> bool,
-) -> Result<Filed> {
+) -> Result<(Filed, Vec<Name>)> {
     let (backend, keyring) = (repository.backend().as_ref(), repository.keyring().as_ref());
-    let (mut filing, mut done) = (Filing::new(backend, keyring), HashSet::new());
+    let (mut filing, mut done, mut known) = (Filing::new(backend, keyring), HashSet::new(), Vec::new());
     for name in segments {
         match read(backend, keyring, *name) {
             Ok(segment) => {
+                known.push(*name);
                 for entry in segment.packs {
                     if keep(&entry.pack) && done.insert(entry.pack) {
                         filing.add(entry)?;
                     }
                 }
             }
-            // Somebody else has merged it, or it is damaged: its packs are there.
+            // Somebody else has merged it, or it is damaged or of a later version, which is for others to tell.
             Err(e) if e.kind() == ErrorKind::NotFound || e.kind().is_unreadable() => {}
             Err(e) => return Err(e),
         }
+    }
+    if known.len() < least && packs.is_empty() {
+        return Ok((Filed::default(), Vec::new()));
     }
     for batch in packs.chunks(64) {
         let footers: Vec<_> =
@@ -256,7 +262,7 @@ fn file(
             }
         }
     }
-    filing.finish(segments.to_vec())
+    Ok((filing.finish(known.clone())?, known))
 }
 
 /// Those of which there are too many of one size.

@@ -1,8 +1,11 @@
 //! Index segments: they save requests, and whatever becomes of them nothing else changes.
 
+use crate::cli::{Home, text};
 use crate::counters::{seed, size};
 use crate::shelf::{Random, Tree, commit, edit, random_tree, repository, try_commit, try_repository};
 use crate::simulation::indexes_agree;
+use serde_json::Value;
+use snapkeep::backend::local::LocalBackend;
 use snapkeep::backend::memory::MemoryBackend;
 use snapkeep::backend::{Backend, FileStat, Pending, SessionFile};
 use snapkeep::check::damage::DamageKind;
@@ -411,6 +414,56 @@ fn eight_are_merged_and_the_old_ones_may_linger() {
 }
 
 #[test]
+fn what_cannot_be_read_is_not_merged_away() {
+    let (backend, repository) = empty();
+    let mut model = commits(&repository, 7, 21);
+    let names: Vec<Name> = segments(&backend).into_iter().collect();
+    // One is damaged, one of a later version: the eighth backup leaves both to those who tell, or know better.
+    for (name, at) in [(names[0], 100), (names[1], 8)] {
+        let file = FileName::Index(name);
+        let mut bytes = backend.read(&file, u64::MAX).expect("read");
+        bytes[at] ^= 2;
+        backend.overwrite(file, bytes);
+    }
+    let tree = random_tree(&mut Random(22), 5);
+    let last = commit(&repository, &tree, 50, None);
+    model.insert(last.id, tree);
+    let left = segments(&backend);
+    assert_eq!(left.len(), 3, "six became one");
+    assert!(left.contains(&names[0]) && left.contains(&names[1]));
+    indexes_agree(&repository).expect("the index is that of the packs");
+    assert_eq!(check(&repository).damage.len(), 2);
+    // A collection says anew what they should say, and leaves them, too.
+    let done = prune(&repository);
+    assert_eq!(done.segments.filed.segments, 1);
+    assert!(segments(&backend).contains(&names[0]) && segments(&backend).contains(&names[1]));
+    repair_index::run(&repository, &Progress::new(), &Silent).expect("repaired");
+    assert_sound(&repository);
+    assert_holds(&repository, &model);
+}
+
+#[test]
+fn the_folder_may_be_lost() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = dir.path().join("repository");
+    let backend = LocalBackend::create(&place, false).expect("folders");
+    let mut repository = try_repository(Arc::new(backend), None).expect("a repository");
+    repository.set_segments(SegmentPolicy::Always);
+    let repository = Arc::new(repository);
+    let mut model = commits(&repository, 3, 23);
+    std::fs::remove_dir_all(place.join("index")).expect("removed");
+    assert_holds(&repository, &model);
+    assert_sound(&repository);
+    let tree = random_tree(&mut Random(24), 5);
+    let last = commit(&repository, &tree, 50, None);
+    model.insert(last.id, tree);
+    assert_eq!(segments(repository.backend().as_ref()).len(), 1);
+    prune(&repository);
+    assert_holds(&repository, &model);
+    indexes_agree(&repository).expect("the index is that of the packs");
+}
+
+#[test]
 fn segments_of_packs_that_are_gone_are_of_no_harm_and_go() {
     let (backend, repository) = empty();
     let model = commits(&repository, 6, 11);
@@ -602,4 +655,55 @@ fn two_who_merge_at_once_do_no_harm() {
         let plain = repository.keyring().unseal(FrameKind::Segment, &bytes[HEADER_LEN..]).expect("opens");
         assert_eq!(Segment::decode(&plain).expect("a segment").encode(), plain);
     }
+}
+
+#[test]
+fn only_network_file_systems_are_far_away() {
+    use snapkeep::os::storage::is_remote;
+    assert!(!is_remote(std::path::Path::new("/proc")));
+    assert!(!is_remote(std::path::Path::new("/nowhere/at/all")));
+}
+
+#[test]
+fn segments_as_their_users_meet_them() {
+    let home = Home::with_snapshot();
+    let names = || -> Vec<_> {
+        let listed = std::fs::read_dir(home.path("repo/index")).expect("a folder");
+        listed.map(|entry| entry.expect("a file").path()).collect()
+    };
+    let said = |args: &[&str]| -> Value {
+        serde_json::from_str(home.good(args).lines().last().expect("a line")).expect("JSON")
+    };
+    home.good(&["prune", "--segments", "never"]);
+    assert!(names().is_empty());
+    // One for the packs there are, and then there is nothing left to write.
+    let done = said(&["prune", "--segments", "always", "--json"]);
+    assert_eq!((&done["segments_written"], &done["segments_removed"]), (&1.into(), &0.into()));
+    let [segment] = names().try_into().expect("one");
+    assert_eq!(said(&["prune", "--segments=always", "--json"])["segments_written"], 0);
+    assert_eq!(said(&["stats", "--json"])["segment_bytes"], segment.metadata().expect("there").len());
+    assert!(home.good(&["stats"]).contains("index segments:"));
+    assert_eq!(said(&["check", "--json"])["segments"], 1);
+    home.good(&["ls", "latest", "--no-cache"]);
+    // Damage is found, named with what to do, and that does it.
+    let mut bytes = std::fs::read(&segment).expect("read");
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    std::fs::remove_file(&segment).expect("removed");
+    std::fs::write(&segment, &bytes).expect("written");
+    home.good(&["ls", "latest", "--no-cache"]);
+    let output = home.run(&["check"]);
+    assert_eq!(output.status.code(), Some(20));
+    let told = text(&output.stdout) + &text(&output.stderr);
+    assert!(told.contains("segment-damaged") && told.contains("next: snapkeep repair index"), "{told}");
+    assert_eq!(home.run(&["repair", "index", "--dry-run"]).status.code(), Some(0));
+    assert!(segment.exists(), "a dry run removes nothing");
+    assert!(home.good(&["repair", "index"]).contains("removed 1 index segment"));
+    assert!(names().is_empty());
+    assert!(home.good(&["check"]).contains("no damage"));
+    let output = home.run(&["repair", "index", "--segments", "sometimes"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    let output = home.command(&["repair", "index"]).env("SNAPKEEP_SEGMENTS", "always").output().expect("run");
+    assert!(text(&output.stdout).contains("wrote 1 index segment"), "{}", text(&output.stderr));
+    assert_eq!(names().len(), 1);
 }
