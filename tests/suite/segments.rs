@@ -383,6 +383,33 @@ fn a_segment_makes_no_pack_exist_and_hides_none() {
 }
 
 #[test]
+fn a_segment_serves_readers_and_hides_no_damage() {
+    let (backend, repository) = empty();
+    let model = commits(&repository, 2, 25);
+    for stat in backend.list(Folder::Packs).expect("listed") {
+        let mut bytes = backend.read(&stat.name, u64::MAX).expect("read");
+        let whole = bytes.clone();
+        // In the footer's frame, before the trailer.
+        let at = bytes.len() - 60;
+        bytes[at] ^= 4;
+        backend.overwrite(stat.name, bytes);
+        // What the pack holds can be had all the same.
+        assert_holds(&repository, &model);
+        // Whoever looks for damage, or decides what goes, does not take the segment's word.
+        let kinds: Vec<_> = check(&repository).damage.iter().map(|d| d.kind).collect();
+        assert!(kinds.contains(&DamageKind::PackUnreadable), "{kinds:?}");
+        let done = repair_index::run(&repository, &Progress::new(), &Silent).expect("rebuilt");
+        assert_eq!(done.unindexed.len(), 1);
+        assert!(done.segments.damaged.is_empty(), "the pack is damaged, and not the segment");
+        let options = PruneOptions { max_unused: MaxUnused::Bytes(0), ..PruneOptions::default() };
+        assert!(prune_with(&repository, &options, &Progress::new(), &Silent).is_err(), "nothing may go now");
+        backend.overwrite(stat.name, whole);
+    }
+    assert_sound(&repository);
+    assert_holds(&repository, &model);
+}
+
+#[test]
 fn eight_are_merged_and_the_old_ones_may_linger() {
     let (backend, repository) = empty();
     let mut model = commits(&repository, 7, 9);
