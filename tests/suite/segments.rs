@@ -18,9 +18,10 @@ use snapkeep::gc::{MaxUnused, PruneOptions, PruneReport, run as prune_with};
 use snapkeep::id::{Name, SnapshotId};
 use snapkeep::progress::{Problem, Progress, Report, Silent};
 use snapkeep::repair::index as repair_index;
+use snapkeep::repository::index::Index;
 use snapkeep::repository::segment::{self, SegmentPolicy};
 use snapkeep::repository::snapshots::{self, Listed};
-use snapkeep::repository::{Repository, removal};
+use snapkeep::repository::{Repository, condemned, removal};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -355,30 +356,48 @@ fn what_contradicts_the_packs_is_found_and_removed() {
 #[test]
 fn a_segment_makes_no_pack_exist_and_hides_none() {
     let (backend, repository) = empty();
-    let mut random = Random(8);
-    let now = random_tree(&mut random, 12);
-    let first = commit(&repository, &now, 1, None);
+    let mut model = commits(&repository, 4, 8);
     let packs = backend.list(Folder::Packs).expect("listed");
-    assert_eq!(packs.len(), 2);
-    let known = repository.load_index().expect("loaded").len();
-    assert!(known > 0);
-    // The packs are gone, and the segment still speaks of them.
-    for pack in &packs {
-        backend.remove(&pack.name).expect("removed");
+    let there = |index: &Index| -> BTreeSet<Name> { index.packs().map(|info| info.id).collect() };
+    let all: BTreeSet<Name> = packs.iter().map(|stat| stat.name.header_name()).collect();
+    assert!(all.len() >= 6, "so many that segments are asked");
+    assert_eq!(there(&repository.load_index().expect("loaded")), all);
+    // Of another size, or gone: then it does not count, though a segment speaks of it.
+    for stat in &packs {
+        let whole = backend.read(&stat.name, u64::MAX).expect("read");
+        backend.overwrite(stat.name, whole[..whole.len() - 1].to_vec());
+        let mut others = all.clone();
+        others.remove(&stat.name.header_name());
+        assert_eq!(there(&repository.load_index().expect("loaded")), others);
+        backend.remove(&stat.name).expect("removed");
+        assert_eq!(there(&repository.load_index().expect("loaded")), others);
+        backend.overwrite(stat.name, whole);
     }
-    assert_eq!(segments(&backend).len(), 1);
+    // Nor do condemned ones.
+    let name = *all.iter().next().expect("one");
+    condemned::publish(&backend, repository.keyring(), 0, &[name]).expect("published");
     let index = repository.load_index().expect("loaded");
-    assert_eq!((index.len(), index.packs().count()), (0, 0));
-    let again = commit(&repository, &now, 2, None);
-    let model = BTreeMap::from([(first.id, now.clone()), (again.id, now.clone())]);
-    assert_holds(&repository, &model);
-    // One of another size is another pack.
-    let pack = backend.list(Folder::Packs).expect("listed")[0].name;
-    let whole = backend.read(&pack, u64::MAX).expect("read");
-    backend.overwrite(pack, whole[..whole.len() - 1].to_vec());
-    let index = repository.load_index().expect("loaded");
-    assert!(index.packs().all(|info| info.id != pack.header_name()));
-    backend.overwrite(pack, whole);
+    let mut of_it = 0;
+    for said in segments(&backend).into_iter().flat_map(|s| read(&repository, s).packs) {
+        let ids = said.footer.frames.iter().flat_map(|f| &f.table.bodies).flat_map(|b| &b.chunks);
+        for chunk in ids.filter(|_| said.pack == name) {
+            of_it += 1;
+            assert!(!index.present(&chunk.id).expect("known"), "only a condemned pack has it");
+        }
+    }
+    assert!(of_it > 0);
+    // All are gone, and the same tree is stored anew.
+    for stat in &packs {
+        backend.remove(&stat.name).expect("removed");
+    }
+    assert_eq!(repository.load_index().expect("loaded").len(), 0);
+    let trees: Vec<Tree> = model.values().cloned().collect();
+    model.keys().for_each(|id| removal::snapshot(&backend, *id).expect("removed"));
+    model.clear();
+    for (tree, time) in trees.into_iter().zip(100..) {
+        let listed = commit(&repository, &tree, time, None);
+        model.insert(listed.id, tree);
+    }
     assert_holds(&repository, &model);
 }
 
@@ -430,13 +449,27 @@ fn eight_are_merged_and_the_old_ones_may_linger() {
         let file = FileName::Index(*name);
         backend.overwrite(file, before[&file].clone());
     }
+    // And three backups by somebody who writes none, so that there is something left to look for.
+    let before = backend.list(Folder::Packs).expect("listed").len();
+    for (listed, now) in [60, 61, 62].map(|time| {
+        let now = random_tree(&mut Random(time as u64), 5);
+        (commit(&unwilling(&repository), &now, time, None), now)
+    }) {
+        model.insert(listed.id, now);
+    }
+    let new = (backend.list(Folder::Packs).expect("listed").len() - before) as u64;
     let (far, there) = far(&repository, &backend);
     there.load_index().expect("loaded");
-    assert!(far.reads() <= 4, "what is superseded is not read, but for what is read at the same time");
+    assert_eq!(
+        far.reads(),
+        4 + 3 * new,
+        "superseded ones are not read, but for those read beside the new one"
+    );
+    indexes_agree(&there).expect("the index is that of the packs");
     assert_sound(&repository);
     assert_holds(&repository, &model);
     let done = prune(&repository);
-    assert_eq!((done.segments.removed, segments(&backend).len()), (7, 1));
+    assert_eq!((done.segments.removed, segments(&backend).len()), (7, 2));
     assert_holds(&repository, &model);
 }
 
