@@ -281,6 +281,25 @@ def decode_footer(data):
     return frames, offset
 
 
+def decode_segment(data):
+    """Names of superseded segments, and of each pack: name, kind, size, footer."""
+    r = Bytes(data, "a segment")
+    superseded = [r.take(NAME) for _ in range(r.varint(min(r.left() // NAME, 65536)))]
+    packs = []
+    for _ in range(r.varint(min(r.left() // (NAME + 3), 65536))):
+        pack, kind, footer = r.take(NAME), r.u8(), r.string(64 * MI)
+        frames, end = decode_footer(footer)
+        size = end + FRAME_OVERHEAD + len(footer) + TRAILER
+        need(kind in (DATA, META) and size <= 80 * MI, "a pack of an unknown kind or too large")
+        need(frames and all(fr.bodies for fr in frames), "a pack without frames, or with empty ones")
+        packs.append((pack, kind, size, footer))
+    r.end()
+    need(packs, "a segment without packs")
+    for names in (superseded, [p[0] for p in packs]):
+        need(names == sorted(set(names)), "names out of order")
+    return superseded, packs
+
+
 def pack_sort(data):
     """The sort of a pack's chunks, by the kind of the frame that begins here: its first."""
     kind, _ = decode_frame_header(data)

@@ -160,6 +160,7 @@ pub fn run(
         Err(e) => return Err(ended_early(&mut writer, e)),
     };
     let packed = writer.flush()?;
+    packed.tell(report);
     let end = clock.now();
     let mut summary = stored.summary;
     summary.data_blobs = writer.counters.content_chunks.load(Ordering::Relaxed);

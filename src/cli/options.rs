@@ -5,6 +5,7 @@ use crate::clock::Timestamp;
 use crate::compress::Level;
 use crate::error::Result;
 use crate::format::limit;
+use crate::repository::segment::SegmentPolicy;
 use crate::repository::snapshots::{Listed, Listing, SnapshotFilter, encode_path, resolve};
 use crate::repository::trash;
 use crate::source::roots::Root;
@@ -61,6 +62,10 @@ pub struct Global {
     /// off, fastest, auto, better, max or a zstd level
     #[arg(long, global = true, value_name = "LEVEL", default_value = "auto", value_parser = level)]
     pub compression: Level,
+    /// When copies of pack footers are stored as index segments, which make opening a repository far away take few
+    /// requests: auto (where it lies on a network file system), always or never
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = segments)]
+    pub segments: SegmentPolicy,
 }
 
 /// A span such as 90s, 10m or 1d12h.
@@ -70,6 +75,10 @@ pub fn duration(text: &str) -> Result<Duration> {
 
 fn level(text: &str) -> Result<Level> {
     Level::parse(text)
+}
+
+fn segments(text: &str) -> Result<SegmentPolicy> {
+    SegmentPolicy::parse(text)
 }
 
 /// A size such as 500K or 1.5G.

@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::PackId;
 use crate::progress::{Problem, Progress, Report};
 use crate::repository::reader::Reader;
+use crate::repository::segments::{self, Care, Tended};
 use crate::repository::{Repository, condemned, removal, reserve, sessions, sighting, trash};
 use look::{Look, look};
 use plan::{PackUse, Plan};
@@ -111,6 +112,8 @@ pub struct PruneReport {
     pub unfinished_left: u64,
     /// The disk was full, so rewriting was put off.
     pub short_of_space: bool,
+    /// Index segments that were written and removed.
+    pub segments: Tended,
 }
 
 /// Collects.
@@ -128,6 +131,16 @@ pub fn run(
         sighting::refuse_shrunk(cache, sighting::look(repository.backend().as_ref())?)?;
     }
     let result = collect(repository, options, progress, report, &mut done);
+    if result.is_ok() && !options.dry_run {
+        // Copies of footers: what keeps us from tidying them up takes nothing from what was done.
+        match segments::tend(repository, Care::Tidy) {
+            Ok(tended) => done.segments = tended,
+            Err(e) => {
+                let message = format!("the index segments could not be tidied up: {}", e.message());
+                report.warning(&Problem { item: b"index".to_vec(), during: "prune", message });
+            }
+        }
+    }
     if options.keep_reserve && !options.dry_run {
         reserve::fill(repository.backend().as_ref(), repository.id());
     }

@@ -36,6 +36,7 @@ mod power;
 mod protocol;
 mod races;
 mod schedules;
+mod segments;
 mod sequences;
 mod shelf;
 mod simulation;
