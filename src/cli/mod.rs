@@ -1,5 +1,6 @@
 //! The door: the commands and their words. The only home of clap.
 
+mod changes;
 mod commands;
 mod context;
 mod failure;
@@ -12,6 +13,7 @@ mod output;
 mod password;
 mod policy;
 mod repairs;
+mod restore_key;
 mod seen;
 mod sources;
 mod stop;

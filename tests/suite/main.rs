@@ -24,6 +24,8 @@ mod fence;
 mod full;
 mod golden;
 mod hostile;
+mod json_cli;
+mod json_text;
 mod kills;
 mod loop_disk;
 mod mutations;
