@@ -22,6 +22,7 @@ pub mod json;
 // Floor 2: world
 pub mod os;
 pub mod backend;
+pub mod sqlite;
 
 // Floor 3: store
 pub mod repository;

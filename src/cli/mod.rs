@@ -3,6 +3,7 @@
 mod changes;
 mod commands;
 mod context;
+mod databases;
 mod failure;
 mod groups;
 mod json;

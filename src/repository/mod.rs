@@ -309,6 +309,14 @@ impl Repository {
         Ok(chunker::Chunker::new(&chunker::Gear::new(&self.keyring.gear_bytes()), class))
     }
 
+    /// How databases of this repository are cut.
+    pub fn database_chunker(&self) -> Result<chunker::Chunker> {
+        let [min, avg, max] = self.config.database_chunks;
+        let class = chunker::ChunkClass { min, avg, max };
+        class.check()?;
+        Ok(chunker::Chunker::new(&chunker::Gear::new(&self.keyring.gear_bytes()), class))
+    }
+
     pub fn set_cache(&mut self, caches: Option<&Path>) {
         self.cache = caches.map(|dir| dir.join(self.id().to_string()));
     }

@@ -20,7 +20,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 const SHARDS: usize = 16;
 /// Most bases one chunk is stored against.
-const BASES_MAX: usize = 24;
+pub const BASES_MAX: usize = 24;
+/// Most bytes to decode for one chunk, as far as a writer makes it so; readers give up at four times as many.
+const WRITTEN_CLOSURE_MAX: u64 = limit::CLOSURE_BYTES_MAX / 4;
 
 /// How deep histories may grow, and how their bases are chosen.
 #[derive(Clone, Copy, Debug)]
@@ -28,13 +30,25 @@ pub struct DeltaPolicy {
     /// Base of version v: v minus the largest power of this dividing v.
     radix: u8,
     depth_max: u8,
+    /// Whole again when the difference takes more than this share of a whole copy, in per cent.
+    rebase_percent: u8,
+    /// Plain bytes that whole copies share a body with, at most.
+    solid_bytes: usize,
 }
 
 impl DeltaPolicy {
     /// Content: v & (v - 1), at most 8 steps.
-    pub const CONTENT: DeltaPolicy = DeltaPolicy { radix: 2, depth_max: 8 };
+    pub const CONTENT: DeltaPolicy =
+        DeltaPolicy { radix: 2, depth_max: 8, rebase_percent: 50, solid_bytes: usize::MAX };
     /// Manifest groups, which change every time and are small.
-    pub const MANIFEST: DeltaPolicy = DeltaPolicy { radix: 16, depth_max: 30 };
+    pub const MANIFEST: DeltaPolicy =
+        DeltaPolicy { radix: 16, depth_max: 30, rebase_percent: 50, solid_bytes: usize::MAX };
+    /// Database pages: a single one must be had without decoding much.
+    pub const DATABASE: DeltaPolicy =
+        DeltaPolicy { radix: 2, depth_max: 8, rebase_percent: 50, solid_bytes: 256 << 10 };
+    /// Database pages that have moved: their bases lie scattered, and whole copies would be all of them.
+    pub const RELOCATED: DeltaPolicy =
+        DeltaPolicy { radix: 2, depth_max: 8, rebase_percent: 80, solid_bytes: 256 << 10 };
 
     fn base_of(self, version: u8) -> u8 {
         let radix = u32::from(self.radix);
@@ -127,6 +141,46 @@ impl Writer {
         self.index().present(id)
     }
 
+    /// The chunks that the next version of `chunk` would be stored against by the rules of `policy`, and that version;
+    /// `None` where it would be stored whole.
+    pub fn bases_of_next(&self, chunk: &ChunkId, policy: DeltaPolicy) -> Result<Option<(Vec<ChunkId>, u8)>> {
+        let walked = self.walk_down(std::slice::from_ref(chunk), policy)?;
+        Ok(walked.filter(|w| w.depth < policy.depth_max).map(|w| (w.bases, w.version)))
+    }
+
+    /// From the newest version of a place down to the one the next is stored against.
+    fn walk_down(&self, parents: &[ChunkId], policy: DeltaPolicy) -> Result<Option<Walked>> {
+        let index = self.index();
+        let mut newest = 0;
+        for parent in parents {
+            // A parent that is not present (a lost pack) cannot serve; the chunk is stored whole and heals.
+            if !index.present(parent)? {
+                return Ok(None);
+            }
+            newest = newest.max(index.find_trusted(parent)?.map_or(0, |f| f.place.version));
+        }
+        let Some(version) = newest.checked_add(1) else { return Ok(None) };
+        let target = policy.base_of(version);
+        let (mut bases, mut todo) = (Vec::new(), parents.to_vec());
+        todo.reverse();
+        let mut depth = 0;
+        while let Some(id) = todo.pop() {
+            // Never by a copy that may be gone tomorrow: its bases would go with it.
+            let Some(found) = index.find_trusted(&id)? else { return Ok(None) };
+            if found.place.version > target {
+                let older = index.bases(&id, &found)?;
+                todo.extend(older.into_iter().rev());
+            } else if !bases.contains(&id) {
+                depth = depth.max(found.place.depth);
+                bases.push(id);
+            }
+            if bases.len() + todo.len() > BASES_MAX {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Walked { bases, version, depth }))
+    }
+
     fn shard(&self, id: &ChunkId) -> &Mutex<ChunkSet> {
         &self.claimed[usize::from(id.0[23]) % SHARDS]
     }
@@ -202,6 +256,15 @@ impl Drop for Writer {
     }
 }
 
+/// Where a walk down the versions of a place ended.
+struct Walked {
+    bases: Vec<ChunkId>,
+    /// Of the chunk to be stored.
+    version: u8,
+    /// The deepest of the bases.
+    depth: u8,
+}
+
 /// One thread's way to store chunks.
 pub struct Lane<'w> {
     writer: &'w Writer,
@@ -242,14 +305,35 @@ impl Lane<'_> {
             && self.writer.level.zstd.is_some()
             && let Some(history) = self.history(plain, parents, policy)?
         {
-            let (stored, frame) = self.builder.add_changed(id, plain, &history)?;
+            let (stored, frame) = self.builder.add_changed(id, plain, &history, policy.rebase_percent)?;
             self.send(frame)?;
             if stored {
                 return Ok(());
             }
         }
-        let frame = self.builder.add(id, plain)?;
+        let frame = self.builder.add(id, plain, policy.solid_bytes)?;
         self.send(frame)
+    }
+
+    /// Stores a claimed chunk against a history that the caller has put together, or whole where that does not pay.
+    pub fn store_against(
+        &mut self,
+        id: ChunkId,
+        plain: &[u8],
+        history: Option<&History>,
+        policy: DeltaPolicy,
+    ) -> Result<()> {
+        let Some(history) = history.filter(|_| self.writer.level.zstd.is_some()) else {
+            return self.store(id, plain, &[], policy);
+        };
+        let (stored, frame) = self.builder.add_changed(id, plain, history, policy.rebase_percent)?;
+        self.send(frame)?;
+        if !stored {
+            return self.store(id, plain, &[], policy);
+        }
+        self.chunks += 1;
+        self.raw_bytes += plain.len() as u64;
+        Ok(())
     }
 
     fn send(&self, frame: Option<SealedFrame>) -> Result<()> {
@@ -271,38 +355,12 @@ impl Lane<'_> {
 
     /// The history for a new version of `parents`; `None` when it should be stored whole.
     fn history(&self, plain: &[u8], parents: &[ChunkId], policy: DeltaPolicy) -> Result<Option<History>> {
-        let index = self.writer.index();
-        let mut newest = 0;
-        for parent in parents {
-            // A parent that is not present (a lost pack) cannot serve; the chunk is stored whole and heals.
-            if !index.present(parent)? {
-                return Ok(None);
+        match self.writer.walk_down(parents, policy)? {
+            Some(walked) if walked.depth < policy.depth_max => {
+                self.fetch_history(plain, walked.bases, walked.version, walked.depth + 1)
             }
-            newest = newest.max(index.find_trusted(parent)?.map_or(0, |f| f.place.version));
+            _ => Ok(None),
         }
-        let Some(version) = newest.checked_add(1) else { return Ok(None) };
-        let target = policy.base_of(version);
-        let (mut bases, mut todo) = (Vec::new(), parents.to_vec());
-        todo.reverse();
-        let mut depth = 0;
-        while let Some(id) = todo.pop() {
-            // Never by a copy that may be gone tomorrow: its bases would go with it.
-            let Some(found) = index.find_trusted(&id)? else { return Ok(None) };
-            if found.place.version > target {
-                let older = index.bases(&id, &found)?;
-                todo.extend(older.into_iter().rev());
-            } else if !bases.contains(&id) {
-                depth = depth.max(found.place.depth);
-                bases.push(id);
-            }
-            if bases.len() + todo.len() > BASES_MAX {
-                return Ok(None);
-            }
-        }
-        if depth >= policy.depth_max {
-            return Ok(None);
-        }
-        self.fetch_history(plain, bases, version, depth + 1)
     }
 
     fn fetch_history(
@@ -328,9 +386,15 @@ impl Lane<'_> {
         if bytes.is_empty() {
             return Ok(None);
         }
-        // An upper bound on what each step decodes: solid bodies hold up to two mebibytes.
-        let closure = plain.len() as u64 + u64::from(depth) * (bytes.len() as u64 + (2 << 20));
-        if closure > limit::CLOSURE_BYTES_MAX {
+        let mut closure = plain.len() as u64;
+        for base in &bases {
+            closure += match self.writer.reader.closure(self.sort, base) {
+                Ok(bytes) => bytes,
+                Err(e) if e.kind().is_unreadable() => return Ok(None),
+                Err(e) => return Err(e).context(|| "cannot look at the previous version"),
+            };
+        }
+        if closure > WRITTEN_CLOSURE_MAX {
             return Ok(None);
         }
         let (stored, raw) = self.writer.reader.whole_ratio(self.sort, &bases[0])?;
