@@ -2,7 +2,7 @@
 
 use super::names::decode_path;
 use crate::format::entry::{Entry, Kind};
-use crate::format::snapshot::{DatabaseFacts, Databases, GitState, Repaired, Summary};
+use crate::format::snapshot::{DatabaseFacts, Databases, GitState, JsonFacts, Repaired, Summary};
 use crate::repository::notes::Pin;
 use crate::repository::snapshots::Listed;
 use base64::Engine;
@@ -125,6 +125,8 @@ pub struct SnapshotJson<'a> {
     repaired: Option<&'a Repaired>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sqlite: Option<&'a Databases>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    json: Option<&'a JsonFacts>,
 }
 
 /// There for a pinned snapshot.
@@ -181,6 +183,7 @@ impl<'a> SnapshotJson<'a> {
             trash: None,
             repaired: record.repaired.as_ref(),
             sqlite: record.sqlite.as_ref(),
+            json: record.json.as_ref(),
         }
     }
 

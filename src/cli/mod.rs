@@ -4,6 +4,7 @@ mod changes;
 mod commands;
 mod context;
 mod databases;
+mod documents;
 mod failure;
 mod groups;
 mod json;

@@ -25,6 +25,7 @@ mod fence;
 mod full;
 mod golden;
 mod hostile;
+mod json_capture;
 mod json_cli;
 mod json_text;
 mod kills;
