@@ -80,7 +80,7 @@ fn snapshot(repository: &Arc<Repository>, chunks: u64) {
         let meta = Metadata { mode: 0o644, owner: Arc::clone(&owner), mtime, xattrs: None };
         let path = format!("f{file:09}").into_bytes();
         let entry = Entry { path, kind: Kind::File, meta, flags: Flags::default(), link: 0, content };
-        builder.push(entry, Stat { inode: file, ctime: mtime, racy: false }).expect("pushed");
+        builder.push(entry, Stat { inode: file, ctime: mtime, racy: false, sound: false }).expect("pushed");
     }
     let built = builder.finish().expect("a root");
     let packed = writer.flush().expect("flushed");

@@ -17,6 +17,7 @@ pub mod compress;
 pub mod crypto;
 pub mod retention;
 pub mod erasure;
+pub mod json;
 
 // Floor 2: world
 pub mod os;

@@ -133,7 +133,8 @@ def entry(e, stat=None):
                 "xattrs": [[text(n), x.hex()] for n, x in e.xattrs]}
     found.update({k: x for k, x in optional.items() if x})
     if stat:
-        found["stat"] = {"inode": stat[0], "ctime": list(stat[1]), **({"racy": True} if stat[2] else {})}
+        found["stat"] = {"inode": stat[0], "ctime": list(stat[1]), **({"racy": True} if stat[2] else {}),
+                         **({"sound": True} if stat[3] else {})}
     return found
 
 

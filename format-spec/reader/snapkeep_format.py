@@ -468,7 +468,7 @@ def decode_group(data):
 
 
 def decode_stats(data, entries):
-    """(inode, change time, must be read again) for each entry."""
+    """(inode, change time, must be read again, is sound JSON) for each entry."""
     r = Bytes(data, "a stat column")
     need(r.u8() == ord("S") and r.varint() == len(entries), "a stat column does not fit its group")
     inodes, secs, words = columns = [Bytes(r.string(8 * MI), "a stat column") for _ in range(3)]
@@ -477,9 +477,9 @@ def decode_stats(data, entries):
     for entry in entries:
         inode = inode + inodes.signed() & (1 << 64) - 1
         offset, word = wrap(offset + secs.signed()), words.u32()
-        ctime = (wrap(entry.mtime[0] + offset), word & 0x7FFFFFFF ^ entry.mtime[1])
+        ctime = (wrap(entry.mtime[0] + offset), word & 0x3FFFFFFF ^ entry.mtime[1])
         need(ctime[1] < 10**9, "an impossible time")
-        stats.append((inode, ctime, word >> 31 == 1))
+        stats.append((inode, ctime, word >> 31 == 1, word >> 30 & 1 == 1))
     for column in columns:
         column.end()
     return stats

@@ -1,8 +1,10 @@
 //! The door: the commands and their words. The only home of clap.
 
+mod changes;
 mod commands;
 mod context;
 mod databases;
+mod documents;
 mod failure;
 mod groups;
 mod json;
@@ -13,6 +15,7 @@ mod output;
 mod password;
 mod policy;
 mod repairs;
+mod restore_key;
 mod seen;
 mod sources;
 mod stop;

@@ -6,7 +6,7 @@ use crate::compress::Level;
 use crate::error::Result;
 use crate::format::limit;
 use crate::repository::segment::SegmentPolicy;
-use crate::repository::snapshots::{Listed, Listing, SnapshotFilter, encode_path, resolve};
+use crate::repository::snapshots::{Listed, Listing, SnapshotFilter, decode_path, encode_path, resolve};
 use crate::repository::trash;
 use crate::source::roots::Root;
 use crate::units;
@@ -227,6 +227,12 @@ fn split(text: &OsStr, has_time: bool) -> std::result::Result<(String, Option<Ve
         return Err(Failure::usage(hint));
     }
     Ok((String::from_utf8_lossy(name).into_owned(), path))
+}
+
+/// The stored path, without a leading slash, of one in a snapshot's record.
+pub fn decoded(recorded: &str) -> Vec<u8> {
+    let path = decode_path(recorded);
+    path.strip_prefix(b"/").map(<[u8]>::to_vec).unwrap_or(path)
 }
 
 /// A path as snapshots hold it: absolute, but without the leading slash.

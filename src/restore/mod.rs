@@ -17,6 +17,7 @@ mod preview;
 mod salvage;
 mod select;
 mod tally;
+pub mod value;
 mod verify;
 
 use crate::error::Result;

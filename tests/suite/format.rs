@@ -354,7 +354,8 @@ fn entry(v: &Value) -> (Entry, Stat) {
     };
     let stat = &v["stat"];
     let racy = stat["racy"].as_bool().unwrap_or(false);
-    (entry, Stat { inode: number(stat, "inode"), ctime: timestamp(&stat["ctime"]), racy })
+    let sound = stat["sound"].as_bool().unwrap_or(false);
+    (entry, Stat { inode: number(stat, "inode"), ctime: timestamp(&stat["ctime"]), racy, sound })
 }
 
 #[test]

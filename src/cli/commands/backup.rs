@@ -4,6 +4,7 @@ use super::init;
 use crate::backup::{Input, Options, Outcome as Done, ParentChoice, run as back_up};
 use crate::cli::context::Context;
 use crate::cli::databases::{self, SqliteArgs};
+use crate::cli::documents::{self, JsonArgs};
 use crate::cli::failure::{FAILED, Failure, INCOMPLETE, NO_REPOSITORY, Outcome, usage};
 use crate::cli::json::Message;
 use crate::cli::names::shown;
@@ -30,6 +31,8 @@ pub struct Args {
     stream: StreamArgs,
     #[command(flatten)]
     sqlite: SqliteArgs,
+    #[command(flatten)]
+    json: JsonArgs,
     /// Tags of the snapshot
     #[arg(long, value_name = "TAG[,TAG…]")]
     tag: Vec<String>,
@@ -72,9 +75,13 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let started = context.now();
     let mut missing = Vec::new();
     let mut input = match args.stream.input(&args.source)? {
+        Some(_) if !args.json.workspace.is_empty() => {
+            return Err(Failure::usage("a stream has no workspaces; --validate-json checks it"));
+        }
         Some(stream) => stream,
         None => {
-            let source = args.source.files(&args.exclude, &our_places(context), started)?;
+            let source =
+                args.source.files(&args.exclude, &args.json.workspace, &our_places(context), started)?;
             missing.extend_from_slice(source.missing_roots());
             Input::Files(Box::new(source))
         }
@@ -91,7 +98,12 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let repository = open(context, args)?;
     if args.init && matches!(input, Input::Files(_)) {
         // The repository may only just have been made, inside the source.
-        input = Input::Files(Box::new(args.source.files(&args.exclude, &our_places(context), started)?));
+        input = Input::Files(Box::new(args.source.files(
+            &args.exclude,
+            &args.json.workspace,
+            &our_places(context),
+            started,
+        )?));
     }
     let options = options(context, args, &repository)?;
     let mut watch = Watch::start(context);
@@ -99,11 +111,13 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     watch.finish();
     let done = done?;
     let problems = done.summary.problems;
+    documents::warn(&context.output, done.json.as_ref());
     let told = match context.output.json {
         true => context.output.result(&summary(&done, problems)),
         false => context.output.say(&story(&done, &missing, problems).join("\n")),
     };
-    Ok(context.output.told(told, if problems > 0 { INCOMPLETE } else { 0 }))
+    let incomplete = problems > 0 || args.json.objects(done.json.as_ref());
+    Ok(context.output.told(told, if incomplete { INCOMPLETE } else { 0 }))
 }
 
 /// A source inside the repository would be backed up into itself.
@@ -174,11 +188,13 @@ fn options(context: &Context, args: &Args, repository: &Repository) -> Result<Op
         user: usual.user,
         workers: usual.workers,
         sqlite: args.sqlite.options(context).map_err(usage)?,
+        json: args.json.options()?,
     })
 }
 
 fn explain(context: &Context, args: &Args) -> Outcome {
-    let source = args.source.files(&args.exclude, &our_places(context), context.now())?;
+    let source =
+        args.source.files(&args.exclude, &args.json.workspace, &our_places(context), context.now())?;
     let mut paper = context.output.paper();
     for path in &args.explain {
         let answer = source.explain(path)?;
@@ -238,7 +254,11 @@ fn summary(done: &Done, problems: u64) -> Message {
     } else if !done.dry_run {
         message = message.with("unchanged", true);
     }
-    message.with("sqlite", databases::summary(done))
+    message = message.with("sqlite", databases::summary(done));
+    match &done.json {
+        Some(facts) => message.with("json", serde_json::to_value(facts).unwrap_or_default()),
+        None => message,
+    }
 }
 
 /// The summary for people: what was saved, what of it was new, what it takes, what is missing.
@@ -270,6 +290,9 @@ fn story(done: &Done, missing: &[Problem], problems: u64) -> Vec<String> {
         ),
         format!("  took:  {}", units::duration(std::time::Duration::from_secs_f64(seconds(done)))),
     ];
+    if let Some(facts) = &done.json {
+        lines.push(format!("  json:  {}", documents::words(facts)));
+    }
     if let Some(all) = &done.databases {
         lines.push(format!("  sqlite: {}", databases::words(all)));
     }

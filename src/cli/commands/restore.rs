@@ -6,6 +6,7 @@ use crate::cli::failure::{DAMAGED, FAILED, Failure, INCOMPLETE, Outcome, VALIDAT
 use crate::cli::json::Message;
 use crate::cli::names::shown;
 use crate::cli::options::AtArgs;
+use crate::cli::restore_key;
 use crate::cli::stop::Stop;
 use crate::cli::terminal::Watch;
 use crate::repository::reader::Reader;
@@ -28,6 +29,10 @@ pub struct Args {
     /// Where to
     #[arg(short, long, value_name = "DIR")]
     target: Option<PathBuf>,
+    /// Only the value at this JSON pointer (/a/b) of a JSON file, back into the live file or --target's
+    #[arg(long, value_name = "POINTER", conflicts_with_all = ["include", "iinclude", "exclude", "iexclude",
+        "delete", "verify", "salvage", "sparse", "numeric_id", "no_ownership", "no_xattrs"])]
+    key: Option<String>,
     #[command(flatten)]
     at: AtArgs,
     /// Only what matches this gitignore pattern
@@ -78,6 +83,12 @@ enum When {
 }
 
 pub fn run(context: &Context, args: &Args) -> Outcome {
+    if let Some(key) = &args.key {
+        let repository = context.open()?;
+        let from = args.at.target(&list(&repository)?, args.snapshot.as_deref(), context.now())?;
+        let reader = repository.reader()?.with_parity();
+        return restore_key::run(context, &reader, &from, key, args.target.as_deref());
+    }
     let Some(to) = &args.target else {
         return Err(Failure::usage("where to? give --target DIR"));
     };

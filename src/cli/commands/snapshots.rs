@@ -2,6 +2,7 @@
 
 use crate::cli::context::Context;
 use crate::cli::databases;
+use crate::cli::documents;
 use crate::cli::failure::{DAMAGED, Failure, Outcome, usage};
 use crate::cli::groups::{GroupBy, group};
 use crate::cli::json::{SnapshotJson, TrashJson};
@@ -120,7 +121,7 @@ fn print(
     }
     if context.output.verbose > 0 {
         for listed in snapshots {
-            for line in databases::lines(&listed.record) {
+            for line in databases::lines(&listed.record).into_iter().chain(documents::lines(&listed.record)) {
                 paper.line(&format!("{}  {line}", listed.id.short()))?;
             }
         }
