@@ -21,6 +21,7 @@ pub mod erasure;
 // Floor 2: world
 pub mod os;
 pub mod backend;
+pub mod sqlite;
 
 // Floor 3: store
 pub mod repository;

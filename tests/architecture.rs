@@ -16,6 +16,7 @@ const NEIGHBOURS: &[(&str, &str, &str)] = &[
     ("backend", "os", "a directory is made durable by the machine"),
     ("source", "os", "the walk goes by directory handles"),
     ("repair", "check", "repair starts from findings"),
+    ("sqlite", "os", "a database is found by directory handles, and its descriptors are guarded"),
     ("clock", "units", "a time such as `2h ago` holds a duration"),
 ];
 
@@ -34,13 +35,20 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("indicatif", &["cli/terminal.rs"]),
     ("toml", &["settings"]),
+    ("rusqlite", &["sqlite"]),
 ];
 
 /// Files that may hold unsafe code, with the reason.
-const UNSAFE: &[(&str, &str)] = &[(
-    "chunker/simd.rs",
-    "vector instructions; each is checked for at run time and compared with the plain scan",
-)];
+const UNSAFE: &[(&str, &str)] = &[
+    (
+        "chunker/simd.rs",
+        "vector instructions; each is checked for at run time and compared with the plain scan",
+    ),
+    (
+        "sqlite/ffi.rs",
+        "calls into SQLite that rusqlite does not wrap: its file handles, pinning a log, a file system of our own",
+    ),
+];
 
 /// Names no room may have: they collect what belongs elsewhere.
 const DRAWERS: &[&str] = &["util", "utils", "misc", "common", "helpers", "core", "types"];

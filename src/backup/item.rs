@@ -9,13 +9,13 @@ use crate::id::ChunkId;
 use crate::manifest::content;
 use crate::progress::Progress;
 use crate::repository::reader::Reader;
+use crate::sqlite;
 use std::io::Read;
 
 /// Zeros are looked for in blocks of this many bytes, aligned in the file, and only in sparse files.
 const HOLE_BLOCK: usize = 64 << 10;
 /// The buffer a large file is read through, unless two of the largest chunks need more.
 const BUFFER: usize = 2 << 20;
-const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// Takes a chunk that may be new: its name, its bytes, the parent's chunks of the same place.
 pub type Take<'a> = dyn FnMut(ChunkId, &[u8], &[ChunkId]) -> Result<()> + 'a;
@@ -25,6 +25,8 @@ pub type Take<'a> = dyn FnMut(ChunkId, &[u8], &[ChunkId]) -> Result<()> + 'a;
 pub enum Trouble {
     Source(Error),
     Repository(Error),
+    /// The file is a database, and those are not to be read as files.
+    Database,
 }
 
 /// What reading gave.
@@ -41,6 +43,8 @@ pub struct FileReader<'a> {
     pub progress: &'a Progress,
     /// A read that gives less than was asked for has met the end.
     pub short_read_is_end: bool,
+    /// Stop at a database before a byte of it is taken.
+    pub stop_at_database: bool,
     pub buffer: Vec<u8>,
 }
 
@@ -69,13 +73,42 @@ impl OldChunks {
         OldChunks { ranges }
     }
 
+    /// The same with each of equal neighbours by itself.
+    pub fn each_of(reader: &Reader, old: &Entry) -> Self {
+        let extents = content::extents(reader, &old.content).unwrap_or_default();
+        let mut ranges = Vec::new();
+        let mut at = 0;
+        for extent in extents {
+            match extent {
+                Extent::Hole { len } => at += len,
+                Extent::Chunk { id, len, repeat } => {
+                    for _ in 0..repeat {
+                        ranges.push((at, at + u64::from(len), id));
+                        at += u64::from(len);
+                    }
+                }
+            }
+        }
+        OldChunks { ranges }
+    }
+
     /// The chunks that overlap bytes `start..end`.
-    fn overlapping(&self, start: u64, end: u64) -> Vec<ChunkId> {
+    pub fn overlapping(&self, start: u64, end: u64) -> Vec<ChunkId> {
         let first = self.ranges.partition_point(|(_, e, _)| *e <= start);
         self.ranges[first..].iter().take_while(|(s, _, _)| *s < end).map(|(_, _, id)| *id).collect()
     }
 
-    fn all(&self) -> Vec<ChunkId> {
+    /// Start, end and chunk, in order.
+    pub fn ranges(&self) -> &[(u64, u64, ChunkId)] {
+        &self.ranges
+    }
+
+    /// Where chunks end, in ascending order.
+    pub fn ends(&self) -> impl Iterator<Item = u64> {
+        self.ranges.iter().map(|(_, end, _)| *end)
+    }
+
+    pub fn all(&self) -> Vec<ChunkId> {
         self.ranges.iter().map(|(_, _, id)| *id).collect()
     }
 }
@@ -94,6 +127,7 @@ impl FileReader<'_> {
             self.buffer.clear();
             let ended = self.fill_more(source, size as usize + 1).map_err(Trouble::Source)?;
             // Only the end of the file ends it: files of /proc and some network file systems hold more than they state.
+            self.no_database()?;
             if ended && self.buffer.len() <= WHOLE_FILE_MAX {
                 return self.whole(old, take);
             }
@@ -101,6 +135,13 @@ impl FileReader<'_> {
             self.buffer.clear();
         }
         self.large(source, sparse, old, take)
+    }
+
+    fn no_database(&self) -> std::result::Result<(), Trouble> {
+        match self.stop_at_database && self.buffer.starts_with(sqlite::MAGIC) {
+            true => Err(Trouble::Database),
+            false => Ok(()),
+        }
     }
 
     /// Reads until the buffer holds `want` bytes or the source ends; `true` at the end.
@@ -142,7 +183,7 @@ impl FileReader<'_> {
             take(id, &self.buffer, &old.all()).map_err(Trouble::Repository)?;
             extents.push(Extent::Chunk { id, len: size as u32, repeat: 1 });
         }
-        let is_sqlite = self.buffer.starts_with(SQLITE_MAGIC);
+        let is_sqlite = self.buffer.starts_with(sqlite::MAGIC);
         let content = Content { size, extents, lists: Vec::new(), hash: None };
         Ok(ReadContent { content, is_sqlite })
     }
@@ -164,7 +205,8 @@ impl FileReader<'_> {
             self.progress.keep_going().map_err(Trouble::Repository)?;
             ended = self.fill_more(source, buffer_len).map_err(Trouble::Source)?;
             if first {
-                is_sqlite = self.buffer.starts_with(SQLITE_MAGIC);
+                self.no_database()?;
+                is_sqlite = self.buffer.starts_with(sqlite::MAGIC);
                 first = false;
             }
             // Everything but what may still be part of a longer chunk; all of it at the end.
@@ -200,7 +242,7 @@ impl FileReader<'_> {
     }
 }
 
-fn push_chunk(extents: &mut Vec<Extent>, id: ChunkId, len: u32) {
+pub fn push_chunk(extents: &mut Vec<Extent>, id: ChunkId, len: u32) {
     if let Some(Extent::Chunk { id: last, len: last_len, repeat }) = extents.last_mut()
         && *last == id
         && *last_len == len

@@ -1,18 +1,24 @@
 //! `run`: a source to a committed snapshot.
 
+mod capture;
+mod databases;
+mod facts;
 mod item;
+mod pages;
 mod parent;
 mod perform;
+mod read;
 mod sink;
 mod stream;
 mod pipeline;
 mod record;
+mod relocate;
 
 use crate::backend::dry::DryBackend;
 use crate::clock::{Clock, Timestamp};
 use crate::compress::Level;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::snapshot::{SessionInfo, Snapshot, Summary};
+use crate::format::snapshot::{self, SessionInfo, Snapshot, Summary};
 use crate::id::SnapshotId;
 use crate::manifest::walk::Groups;
 use crate::progress::{Progress, Report};
@@ -23,6 +29,8 @@ use crate::source::stream::StreamSource;
 use crate::units;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+pub use databases::SqliteOptions;
 
 /// What to back up.
 pub enum Input {
@@ -67,6 +75,7 @@ pub struct Options {
     pub workers: usize,
     /// Count files and bytes ahead of the backup, for a progress bar that knows its end.
     pub scan: bool,
+    pub sqlite: SqliteOptions,
 }
 
 impl Default for Options {
@@ -85,6 +94,7 @@ impl Default for Options {
             dry_run: false,
             workers: 0,
             scan: false,
+            sqlite: SqliteOptions::default(),
         }
     }
 }
@@ -102,6 +112,8 @@ pub struct Outcome {
     pub parity_added: u64,
     /// Files stored that may be inconsistent databases, as stored paths.
     pub unverified: Vec<Vec<u8>>,
+    /// The databases captured, as the record has them.
+    pub databases: Option<snapshot::Databases>,
     pub start: Timestamp,
     pub end: Timestamp,
     /// Entries left out by rules, of the repository itself, on other file systems, gone before they were seen.
@@ -128,15 +140,7 @@ pub fn run(
     } else {
         Arc::clone(repository)
     };
-    let session = SessionInfo {
-        // This machine's, whatever the snapshot is to say: others on it judge by it whether we still live.
-        host: crate::os::process::host_name(),
-        pid: std::process::id(),
-        boot_id: crate::os::process::boot_id().unwrap_or_default(),
-        started: start.rfc3339(),
-        program: PROGRAM.to_owned(),
-    };
-    let mut writer = Writer::open(&repository, options.level, &session)?;
+    let mut writer = Writer::open(&repository, options.level, &session_info(start))?;
     let listing = snapshots::list(&repository)?;
     let paths = record::paths(input);
     let series = record::Series::find(&listing, options, &paths)?;
@@ -145,8 +149,12 @@ pub fn run(
         Some(parent) => Groups::load(&writer.reader, &parent.root).unwrap_or_default(),
         None => Groups::default(),
     };
+    series.parent.iter().for_each(|parent| writer.follow(parent.id));
     let git = record::GitProbe::start(input);
-    let stored = match pipeline::store(&writer, input, parent, options, start, progress, report) {
+    let known = series.parent.as_ref().and_then(|parent| parent.record.sqlite.as_ref());
+    let databases = databases::Databases::new(&options.sqlite, known, clock, progress);
+    let stored = match pipeline::store(&writer, input, (parent, databases), options, start, progress, report)
+    {
         Ok(stored) => stored,
         // Packs under way are finished, for the next run to find; if that fails, it is the cause of the rest.
         Err(e) => return Err(ended_early(&mut writer, e)),
@@ -166,6 +174,7 @@ pub fn run(
         summary,
         parity_added: packed.parity_bytes,
         unverified: stored.unverified,
+        databases: stored.databases,
         start,
         end,
         left_out: stored.left_out,
@@ -180,6 +189,17 @@ pub fn run(
     progress.keep_going()?;
     outcome.snapshot = Some(writer.commit(&snapshot, packed)?);
     Ok(outcome)
+}
+
+fn session_info(start: Timestamp) -> SessionInfo {
+    SessionInfo {
+        // This machine's, whatever the snapshot is to say: others on it judge by it whether we still live.
+        host: crate::os::process::host_name(),
+        pid: std::process::id(),
+        boot_id: crate::os::process::boot_id().unwrap_or_default(),
+        started: start.rfc3339(),
+        program: PROGRAM.to_owned(),
+    }
 }
 
 /// Finishes the packs under way, for the next run to find, and says why this one ended: if finishing them fails, that

@@ -1,27 +1,17 @@
 //! One task of a batch to one row of the manifest.
 
-use super::item::{FileReader, OldChunks, ReadContent, Trouble};
-use super::pipeline::{Run, Shared, store_run};
-use crate::error::{Error, ErrorKind, Result};
+use super::capture::{Captured, Met, capture, remark_plain};
+use super::databases::{Claim, Fate, Slot, await_fate};
+use super::item::Trouble;
+use super::pipeline::{Shared, store_run};
+use super::read::{Hands, Subject, read_file};
+use crate::error::{ErrorKind, Result};
 use crate::format::entry::{Entry, Extent, Flags, Kind, Stat, check_entry};
 use crate::id::ChunkId;
-use crate::os::dir::{self, Status};
-use crate::os::xattr;
-use crate::progress::Progress;
-use crate::repository::writer::{DeltaPolicy, Lane};
 use crate::source::Found;
-use crate::source::listed::{Listed, Looker};
-use crossbeam_channel::TrySendError;
-use std::fs::File;
-use std::os::fd::AsFd;
+use crate::source::listed::Listed;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// Chunks of a large file are handed to other workers in runs of about this many bytes.
-const RUN_BYTES: usize = 1 << 20;
-/// Files of at least this many bytes are worth handing over.
-const SHARED_FILE_BYTES: u64 = 8 << 20;
-/// Tries to read a file that keeps changing.
-const TRIES: usize = 3;
 
 /// What became of one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,52 +26,36 @@ pub struct Row {
     pub entry: Entry,
     pub stat: Stat,
     pub change: Change,
+    /// The chunks that held the list of pieces of the version before.
+    pub before: Vec<ChunkId>,
 }
 
 /// Something found that must become a row.
 pub enum Task {
     /// The parent's entry serves again, if all its chunks are still there.
-    Reuse { old: Box<Entry>, found: Box<Found> },
-    /// Must be read; `sampled` says that it looked unchanged.
-    Read { found: Box<Found>, old: Option<Box<Entry>>, sampled: bool },
+    Reuse {
+        old: Box<Entry>,
+        found: Box<Found>,
+    },
+    /// Must be read; `sampled` says that it looked unchanged, `encrypted` that only a key tells what it is.
+    Read {
+        found: Box<Found>,
+        old: Option<Box<Entry>>,
+        sampled: bool,
+        encrypted: bool,
+    },
     /// Files that the parent does not have, not yet looked at.
     New(Listed),
-}
-
-/// What a worker keeps from one task to the next.
-pub struct Hands<'w> {
-    pub lane: Lane<'w>,
-    pub looker: Looker,
-    pub buffer: Vec<u8>,
-    /// The device of the last file, and whether short reads end a file there.
-    device: Option<(u64, bool)>,
-    /// Files done and not yet counted for others to see.
-    files: u64,
-}
-
-impl<'w> Hands<'w> {
-    pub fn new(lane: Lane<'w>, looker: Looker) -> Self {
-        Hands { lane, looker, buffer: Vec::new(), device: None, files: 0 }
-    }
-
-    /// Lets others see what was done since the last time; seldom, because they all count in one place.
-    pub fn show(&mut self, progress: &Progress, last: Option<&Row>) {
-        if let Some(row) = last {
-            progress.set_current(&row.entry.path);
-        }
-        progress.files_done.fetch_add(std::mem::take(&mut self.files), Ordering::Relaxed);
-    }
-
-    fn short_read_is_end(&mut self, file: &File, status: &Status) -> bool {
-        match self.device {
-            Some((dev, ends)) if dev == status.dev => ends,
-            _ => {
-                let ends = dir::short_read_is_end(file);
-                self.device = Some((status.dev, ends));
-                ends
-            }
-        }
-    }
+    Database {
+        found: Box<Found>,
+        old: Option<Box<Entry>>,
+        claim: Claim,
+    },
+    /// Belongs to the database of `slot`; if that becomes a plain file, so does this.
+    Companion {
+        slot: Arc<Slot>,
+        otherwise: Box<Task>,
+    },
 }
 
 /// One task to its rows; nothing for an entry that cannot be read, which is reported.
@@ -93,40 +67,93 @@ pub fn perform(shared: &Shared<'_>, hands: &mut Hands<'_>, task: Task, rows: &mu
                 rows.extend(perform_new(shared, hands, &listed, number)?);
             }
         }
-        task => rows.extend(perform_found(shared, hands, task)?),
+        Task::Reuse { old, found } => rows.extend(reuse(shared, hands, old, found)?),
+        Task::Read { found, old, sampled, encrypted } => {
+            let how = How { sampled, unverified: encrypted, plain: false };
+            rows.extend(read(shared, hands, found, old, how)?);
+        }
+        Task::Database { found, old, claim } => {
+            rows.extend(database(shared, hands, Met { found, old, claim: Some(claim) })?);
+        }
+        Task::Companion { slot, otherwise } => {
+            let mut help = || match shared.runs.1.try_recv() {
+                Ok(run) => store_run(&mut hands.lane, run),
+                Err(_) => Ok(()),
+            };
+            if await_fate(shared, &slot, &mut help)? == Fate::Plain {
+                perform(shared, hands, *otherwise, rows)?;
+            }
+        }
     }
     Ok(())
 }
 
-fn perform_found(shared: &Shared<'_>, hands: &mut Hands<'_>, task: Task) -> Result<Option<Row>> {
-    let (mut found, old, sampled) = match task {
-        Task::Reuse { old, found } => {
-            if all_present(shared, &old)? {
-                if old.is_file() {
-                    shared.progress.add_file(old.content.size);
-                }
-                return Ok(Some(Row { entry: *old, stat: found.stat, change: Change::Same }));
-            }
-            // Something it needs is gone from the repository: read it again, which heals.
-            (found, Some(old), false)
+/// How to read a file.
+#[derive(Clone, Copy, Default)]
+pub struct How {
+    sampled: bool,
+    /// To be marked so, whatever it holds.
+    unverified: bool,
+    /// As a file, even if it begins like a database.
+    pub plain: bool,
+}
+
+fn reuse(
+    shared: &Shared<'_>,
+    hands: &mut Hands<'_>,
+    old: Box<Entry>,
+    found: Box<Found>,
+) -> Result<Option<Row>> {
+    if all_present(shared, &old)? {
+        if old.is_file() {
+            shared.progress.add_file(old.content.size);
         }
-        Task::Read { found, old, sampled } => (found, old, sampled),
-        Task::New(_) => return Ok(None),
-    };
+        let row = Row { entry: *old, stat: found.stat, change: Change::Same, before: Vec::new() };
+        return Ok(Some(row));
+    }
+    // Something it needs is gone from the repository: read it again, which heals.
+    read(shared, hands, found, Some(old), How::default())
+}
+
+fn database(shared: &Shared<'_>, hands: &mut Hands<'_>, met: Met) -> Result<Option<Row>> {
+    match capture(shared, &mut hands.lane, met)? {
+        Captured::Row(row) => Ok(checked(shared, *row)),
+        Captured::Nothing => Ok(None),
+        Captured::Plain(met, why) => {
+            let path = met.found.entry.path.clone();
+            let how = How { plain: true, ..How::default() };
+            let row = read(shared, hands, met.found, met.old, how)?;
+            if row.as_ref().is_some_and(|row| row.entry.flags.has(Flags::UNVERIFIED)) {
+                remark_plain(shared, &path, &why);
+            }
+            Ok(row)
+        }
+    }
+}
+
+fn read(
+    shared: &Shared<'_>,
+    hands: &mut Hands<'_>,
+    mut found: Box<Found>,
+    old: Option<Box<Entry>>,
+    how: How,
+) -> Result<Option<Row>> {
     if found.entry.is_file() {
         let Found { entry, stat, size, opener, .. } = found.as_mut();
         let read = opener.open_and_look().map_err(Trouble::Source).and_then(|opened| {
-            let subject = Subject { entry, stat, size: *size, old: old.as_deref() };
+            let subject = Subject { entry, stat, size: *size, old: old.as_deref(), how };
             read_file(shared, hands, subject, opened, &|| opener.open_and_look())
         });
-        if !told(shared, &found.entry.path, read)? {
-            return Ok(None);
+        match told(shared, &found.entry.path, read)? {
+            Told::Read => {}
+            Told::Database => return database(shared, hands, Met { found, old, claim: None }),
+            Told::Problem => return Ok(None),
         }
     } else if let Err(e) = read_other(&mut found) {
         shared.problem(&found.entry.path, e.message());
         return Ok(None);
     }
-    finished(shared, found.entry, found.stat, old.as_deref(), sampled)
+    Ok(finished(shared, found.entry, found.stat, old.as_deref(), how))
 }
 
 /// A file that nobody has looked at: what was opened says what it is.
@@ -147,51 +174,72 @@ fn perform_new(
             return Ok(None);
         }
     };
-    let (mut entry, mut stat) = hands.looker.seen(listed.path(number), Kind::File, &opened.1);
-    let subject = Subject { entry: &mut entry, stat: &mut stat, size: opened.1.size, old: None };
+    let status = opened.1;
+    let (mut entry, mut stat) = hands.looker.seen(listed.path(number), Kind::File, &status);
+    let how = How::default();
+    let subject = Subject { entry: &mut entry, stat: &mut stat, size: status.size, old: None, how };
     let read = read_file(shared, hands, subject, opened, &|| listed.open(number));
-    if !told(shared, &entry.path, read)? {
-        return Ok(None);
+    match told(shared, &entry.path, read)? {
+        Told::Read => Ok(finished(shared, entry, stat, None, how)),
+        Told::Database => {
+            let found = Box::new(listed.found(number, (entry, stat), &status)?);
+            database(shared, hands, Met { found, old: None, claim: None })
+        }
+        Told::Problem => Ok(None),
     }
-    finished(shared, entry, stat, None, false)
 }
 
-/// Whether it was read; reports what concerns only this file.
-fn told(shared: &Shared<'_>, path: &[u8], read: std::result::Result<(), Trouble>) -> Result<bool> {
+/// How reading went.
+enum Told {
+    Read,
+    /// Nothing was taken of it.
+    Database,
+    /// Reported.
+    Problem,
+}
+
+/// Reports what concerns only this file.
+fn told(shared: &Shared<'_>, path: &[u8], read: std::result::Result<(), Trouble>) -> Result<Told> {
     match read {
-        Ok(()) => Ok(true),
+        Ok(()) => Ok(Told::Read),
+        Err(Trouble::Database) => Ok(Told::Database),
         Err(Trouble::Source(e)) => {
             shared.problem(path, e.message());
-            Ok(false)
+            Ok(Told::Problem)
         }
         Err(Trouble::Repository(e)) => Err(e),
     }
 }
 
 /// What was read to a row, if readers will accept it.
-fn finished(
-    shared: &Shared<'_>,
-    entry: Entry,
-    stat: Stat,
-    old: Option<&Entry>,
-    sampled: bool,
-) -> Result<Option<Row>> {
+fn finished(shared: &Shared<'_>, mut entry: Entry, stat: Stat, old: Option<&Entry>, how: How) -> Option<Row> {
+    if how.unverified {
+        entry.flags.set(Flags::UNVERIFIED);
+    }
     let change = match old {
         None => Change::New,
         Some(old) if *old == entry => Change::Same,
         Some(_) => Change::Changed,
     };
-    if let Err(why) = check_entry(&entry) {
-        // Readers enforce limits; what they would refuse must not be written.
-        shared.problem(&entry.path, why);
-        return Ok(None);
-    }
-    remark(shared, &entry, sampled && change == Change::Changed);
-    Ok(Some(Row { entry, stat, change }))
+    let before = old.map(|old| old.content.lists.clone()).unwrap_or_default();
+    let row = checked(shared, Row { entry, stat, change, before })?;
+    remark(shared, &row.entry, how, change);
+    Some(row)
 }
 
-fn remark(shared: &Shared<'_>, entry: &Entry, silently_changed: bool) {
-    if silently_changed {
+/// Readers enforce limits; what they would refuse must not be written.
+fn checked(shared: &Shared<'_>, row: Row) -> Option<Row> {
+    match check_entry(&row.entry) {
+        Ok(()) => Some(row),
+        Err(why) => {
+            shared.problem(&row.entry.path, why);
+            None
+        }
+    }
+}
+
+fn remark(shared: &Shared<'_>, entry: &Entry, how: How, change: Change) {
+    if how.sampled && change == Change::Changed {
         shared.warning(
             &entry.path,
             "its content differs from the last backup although size and times do not: a program that sets times \
@@ -204,7 +252,13 @@ fn remark(shared: &Shared<'_>, entry: &Entry, silently_changed: bool) {
             "it kept changing while it was read; stored as last read, marked as changed",
         );
     }
-    if entry.flags.has(Flags::UNVERIFIED) {
+    if how.unverified {
+        shared.warning(
+            &entry.path,
+            "to all appearances an encrypted database, stored as a plain file, unverified: if a program was writing to it, \
+             the copy may be broken; back it up while it is closed",
+        );
+    } else if entry.flags.has(Flags::UNVERIFIED) && !how.plain {
         shared.warning(
             &entry.path,
             "a SQLite database stored as a plain file, unverified: if a program was writing to it, the copy may be \
@@ -214,7 +268,10 @@ fn remark(shared: &Shared<'_>, entry: &Entry, silently_changed: bool) {
 }
 
 /// Whether everything the old entry needs counts as present.
-fn all_present(shared: &Shared<'_>, old: &Entry) -> Result<bool> {
+pub fn all_present(shared: &Shared<'_>, old: &Entry) -> Result<bool> {
+    if shared.writer.parent_is_whole() {
+        return Ok(true);
+    }
     let index = shared.writer.index();
     for list in &old.content.lists {
         if !index.present(list)? {
@@ -251,133 +308,4 @@ fn read_other(found: &mut Found) -> Result<()> {
         Err(e) => return Err(e),
     }
     Ok(())
-}
-
-fn source_io(what: &str) -> impl FnOnce(std::io::Error) -> Trouble + '_ {
-    move |e| Trouble::Source(Error::io(what, &e))
-}
-
-/// A file being read: what a look at it gave, to be completed, and what the parent has there.
-struct Subject<'a> {
-    entry: &'a mut Entry,
-    stat: &'a mut Stat,
-    size: u64,
-    old: Option<&'a Entry>,
-}
-
-/// Reads the opened file and completes its entry; again from the start if it changes meanwhile.
-fn read_file(
-    shared: &Shared<'_>,
-    hands: &mut Hands<'_>,
-    subject: Subject<'_>,
-    opened: (File, Status),
-    reopen: &dyn Fn() -> Result<(File, Status)>,
-) -> std::result::Result<(), Trouble> {
-    let Subject { entry, stat, mut size, old } = subject;
-    let old_chunks = old.filter(|o| o.is_file()).map(|o| OldChunks::of(&shared.writer.reader, o));
-    let old_chunks = old_chunks.unwrap_or_default();
-    let (mut file, mut now) = opened;
-    if now.size >= SHARED_FILE_BYTES {
-        shared.progress.set_current(&entry.path);
-    }
-    for attempt in 1..=TRIES {
-        if attempt > 1 {
-            (file, now) = reopen().map_err(Trouble::Source)?;
-            size = now.size;
-            (*entry, *stat) = hands.looker.seen(std::mem::take(&mut entry.path), Kind::File, &now);
-        }
-        let read = read_once(shared, hands, &mut file, &now, &old_chunks)?;
-        let after = dir::status_of(&file).map_err(source_io("cannot look at it again"))?;
-        // Against the walk's look at first, which was a moment ago: a change since then is one like any other.
-        let before = (size, entry.meta.mtime, stat.ctime, stat.inode);
-        let steady = (after.size, after.mtime, after.ctime, after.inode) == before;
-        // Files of /proc and /sys state a size that is not theirs: what was read is what there is, but it is read
-        // again every time.
-        let honest = read.content.size == after.size;
-        if !steady && attempt < TRIES {
-            continue;
-        }
-        entry.meta.mtime = after.mtime;
-        entry.meta.mode = after.mode & 0o7777;
-        entry.meta.xattrs = xattr::read(&xattr::Place::Open(file.as_fd()))
-            .map_err(source_io("cannot read the extended attributes"))?;
-        if read.is_sqlite {
-            entry.flags.set(Flags::UNVERIFIED);
-        }
-        if !steady {
-            entry.flags.set(Flags::CHANGED);
-        }
-        // What was not as the walk saw it may change again within the same tick of the clock.
-        stat.racy = stat.racy || !steady || !honest || attempt > 1;
-        stat.ctime = after.ctime;
-        entry.content = read.content;
-        break;
-    }
-    hands.files += 1;
-    Ok(())
-}
-
-fn read_once(
-    shared: &Shared<'_>,
-    hands: &mut Hands<'_>,
-    file: &mut File,
-    status: &Status,
-    old: &OldChunks,
-) -> std::result::Result<ReadContent, Trouble> {
-    let size = status.size;
-    let sparse = size > (128 << 10) && status.blocks.saturating_mul(512) < size;
-    let mut reader = FileReader {
-        keyring: shared.writer.reader.keyring(),
-        chunker: &shared.chunker,
-        progress: shared.progress,
-        short_read_is_end: hands.short_read_is_end(file, status),
-        buffer: std::mem::take(&mut hands.buffer),
-    };
-    let lane = &mut hands.lane;
-    let result = if size < SHARED_FILE_BYTES {
-        reader.read(file, size, sparse, old, &mut |id, plain, parents| {
-            if lane.claim(&id)? { lane.store(id, plain, parents, DeltaPolicy::CONTENT) } else { Ok(()) }
-        })
-    } else {
-        read_shared(shared, lane, &mut reader, file, (size, sparse), old)
-    };
-    hands.buffer = reader.buffer;
-    if hands.buffer.capacity() > 4 << 20 {
-        hands.buffer = Vec::new();
-    }
-    result
-}
-
-/// Reads and cuts here, and lets whoever is free compress.
-fn read_shared(
-    shared: &Shared<'_>,
-    lane: &mut Lane<'_>,
-    reader: &mut FileReader<'_>,
-    file: &mut File,
-    (size, sparse): (u64, bool),
-    old: &OldChunks,
-) -> std::result::Result<ReadContent, Trouble> {
-    let (mut run, mut run_bytes): (Run, usize) = (Vec::new(), 0);
-    let read = reader.read(file, size, sparse, old, &mut |id: ChunkId, plain, parents| {
-        if lane.claim(&id)? {
-            run_bytes += plain.len();
-            run.push((id, plain.to_vec(), parents.to_vec()));
-        }
-        if run_bytes >= RUN_BYTES {
-            run_bytes = 0;
-            hand_over(shared, lane, std::mem::take(&mut run))?;
-        }
-        Ok(())
-    });
-    // Claimed chunks must be stored even when the file then fails: others may rely on them by now.
-    store_run(lane, run).map_err(Trouble::Repository)?;
-    read
-}
-
-fn hand_over(shared: &Shared<'_>, lane: &mut Lane<'_>, run: Run) -> Result<()> {
-    match shared.runs.0.try_send(run) {
-        Ok(()) => Ok(()),
-        // Everybody is busy: this worker compresses, which also keeps memory bounded.
-        Err(TrySendError::Full(run) | TrySendError::Disconnected(run)) => store_run(lane, run),
-    }
 }

@@ -3,8 +3,11 @@
 //! Bounded everywhere: at most `BATCHES` batches are between walker and sink, so memory does not grow with the
 //! source. A large file is read and cut by one worker; the chunks it finds are drained by all.
 
+use super::databases::{Databases, Meeting};
 use super::parent::{Match, Parent};
-use super::perform::{Hands, Row, Task, perform};
+use super::perform::{Row, Task, perform};
+use super::read::Hands;
+use super::relocate::Relocation;
 use super::sink::{Done, Sink, Stored};
 use super::{Input, Options, stream};
 use crate::chunker::Chunker;
@@ -17,8 +20,9 @@ use crate::os::dir::Handle;
 use crate::progress::{Problem, Progress, Report};
 use crate::repository::writer::{DeltaPolicy, Lane, Writer};
 use crate::source::listed::{Listed, Looker, Visitor};
-use crate::source::{FileSource, LeftOut, Step};
+use crate::source::{FileSource, Found, LeftOut, Step};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -37,13 +41,33 @@ struct Batch {
     tasks: Vec<Task>,
 }
 
-/// New chunks of a large file, claimed but not yet stored: name, bytes, the parent's chunks of the same place.
-pub type Run = Vec<(ChunkId, Vec<u8>, Vec<ChunkId>)>;
+/// New chunks of a large file, claimed but not yet stored.
+pub struct Run {
+    /// Name, bytes, the parent's chunks of the same place.
+    pub chunks: Vec<(ChunkId, Vec<u8>, Vec<ChunkId>)>,
+    pub policy: DeltaPolicy,
+    /// Where bases are to be found for pages that have moved.
+    pub relocation: Option<Arc<Relocation>>,
+}
+
+impl Run {
+    pub fn content() -> Self {
+        Run { chunks: Vec::new(), policy: DeltaPolicy::CONTENT, relocation: None }
+    }
+
+    /// What has been gathered; more of the same kind follows.
+    pub fn take(&mut self) -> Run {
+        let chunks = std::mem::take(&mut self.chunks);
+        Run { chunks, policy: self.policy, relocation: self.relocation.clone() }
+    }
+}
 
 /// What workers share.
 pub struct Shared<'a> {
     pub writer: &'a Writer,
     pub chunker: Chunker,
+    pub database_chunker: Chunker,
+    pub databases: Databases<'a>,
     pub progress: &'a Progress,
     report: &'a dyn Report,
     /// Runs of chunks that any worker may store.
@@ -86,13 +110,14 @@ impl Shared<'_> {
 pub fn store(
     writer: &Writer,
     input: &Input,
-    parent: Groups,
+    (parent, databases): (Groups, Databases<'_>),
     options: &Options,
     started: Timestamp,
     progress: &Progress,
     report: &dyn Report,
 ) -> Result<Stored> {
     let chunker = writer.repository().content_chunker()?;
+    let database_chunker = writer.repository().database_chunker()?;
     let workers = match options.workers {
         0 => std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(16),
         n => n,
@@ -100,6 +125,8 @@ pub fn store(
     let shared = Shared {
         writer,
         chunker,
+        database_chunker,
+        databases,
         progress,
         report,
         runs: bounded(workers * 2),
@@ -112,6 +139,7 @@ pub fn store(
         for missing in source.missing_roots() {
             shared.problem(&missing.item, &missing.message);
         }
+        shared.databases.pin_ahead(source)?;
     }
     let mut stored = match input {
         Input::Files(source) => store_files(&shared, source, parent, options, workers)?,
@@ -119,6 +147,7 @@ pub fn store(
     };
     stored.summary.problems = shared.problems.load(Ordering::Relaxed) as u64;
     stored.summary.unverified = stored.unverified.len() as u64;
+    stored.databases = shared.databases.finish();
     Ok(stored)
 }
 
@@ -251,6 +280,29 @@ impl<'a> Walking<'a> {
         Ok(())
     }
 
+    /// What to do about a thing found, given what the parent knows of it.
+    fn task(&self, found: Box<Found>, matched: Match) -> Task {
+        let (old, same) = match matched {
+            Match::New => (None, false),
+            Match::Same(old) => (Some(Box::new(old)), true),
+            Match::Changed(old) => (Some(old), false),
+        };
+        let meeting = self.shared.databases.meet(&found, old.as_deref());
+        if let Meeting::Database(claim) = meeting {
+            return Task::Database { found, old, claim };
+        }
+        let encrypted = matches!(meeting, Meeting::Encrypted);
+        let sampled = same && found.entry.is_file() && self.is_sampled(&found.entry.path);
+        let task = match old {
+            Some(old) if same && !sampled && !encrypted => Task::Reuse { old, found },
+            old => Task::Read { found, old, sampled, encrypted },
+        };
+        match meeting {
+            Meeting::Companion(slot) => Task::Companion { slot, otherwise: Box::new(task) },
+            _ => task,
+        }
+    }
+
     fn is_sampled(&self, path: &[u8]) -> bool {
         if self.sample == 0 {
             return false;
@@ -263,7 +315,8 @@ impl<'a> Walking<'a> {
 
 impl Visitor for Walking<'_> {
     fn needs_look(&mut self, path: &[u8]) -> bool {
-        self.parent.has(path)
+        // The parent is asked in any case: it keeps pace with the walk.
+        self.parent.has(path) || self.shared.databases.expects(path)
     }
 
     fn step(&mut self, step: Step) -> Result<()> {
@@ -275,16 +328,13 @@ impl Visitor for Walking<'_> {
             }
         };
         let above = found.entry.is_dir() && above_sources(self.source, &found.entry.path);
-        let (old, sampled) = match self.parent.compare(&found, above) {
-            Match::New => (None, false),
-            Match::Changed(old) => (Some(old), false),
-            Match::Same(old) if found.entry.is_file() && self.is_sampled(&found.entry.path) => {
-                (Some(Box::new(old)), true)
-            }
-            Match::Same(old) => return self.add(Task::Reuse { old: Box::new(old), found }, 0, 0),
+        let matched = self.parent.compare(&found, above);
+        let task = self.task(found, matched);
+        let (bytes, reads) = match &task {
+            Task::Read { found, .. } | Task::Database { found, .. } => (found.size, 1),
+            _ => (0, 0),
         };
-        let size = found.size;
-        self.add(Task::Read { found, old, sampled }, size, 1)
+        self.add(task, bytes, reads)
     }
 
     fn listed(&mut self, dir: &Handle, path: &[u8]) -> Result<()> {
@@ -374,8 +424,14 @@ fn work_until_done<'w>(
 }
 
 pub fn store_run(lane: &mut Lane<'_>, run: Run) -> Result<()> {
-    for (id, plain, parents) in run {
-        lane.store(id, &plain, &parents, DeltaPolicy::CONTENT)?;
+    for (id, plain, parents) in run.chunks {
+        match &run.relocation {
+            Some(relocation) => {
+                let history = relocation.history(&plain)?;
+                lane.store_against(id, &plain, history.as_ref(), DeltaPolicy::RELOCATED)?;
+            }
+            None => lane.store(id, &plain, &parents, run.policy)?,
+        }
     }
     Ok(())
 }

@@ -100,6 +100,7 @@ pub fn snapshot(
         git,
         origin: None,
         repaired: None,
+        sqlite: outcome.databases.clone(),
     }
 }
 

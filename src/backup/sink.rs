@@ -3,7 +3,7 @@
 use super::perform::{Change, Row};
 use crate::error::Result;
 use crate::format::entry::Flags;
-use crate::format::snapshot::Summary;
+use crate::format::snapshot::{Databases, Summary};
 use crate::manifest::build::{Builder, Built};
 use crate::manifest::walk::Groups;
 use crate::repository::writer::Writer;
@@ -26,6 +26,7 @@ pub struct Stored {
     pub summary: Summary,
     pub unverified: Vec<Vec<u8>>,
     pub left_out: LeftOut,
+    pub databases: Option<Databases>,
 }
 
 /// Collects rows.
@@ -79,11 +80,11 @@ impl<'w> Sink<'w> {
         if row.entry.flags.has(Flags::UNVERIFIED) && self.unverified.len() < UNVERIFIED_MAX {
             self.unverified.push(row.entry.path.clone());
         }
-        self.builder.push(row.entry, row.stat)
+        self.builder.push_after(row.entry, row.stat, &row.before)
     }
 
     pub fn finish(self, left_out: LeftOut) -> Result<Stored> {
         let built = self.builder.finish()?;
-        Ok(Stored { built, summary: self.summary, unverified: self.unverified, left_out })
+        Ok(Stored { built, summary: self.summary, unverified: self.unverified, left_out, databases: None })
     }
 }

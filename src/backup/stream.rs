@@ -7,7 +7,7 @@ use super::pipeline::Shared;
 use super::sink::{Sink, Stored};
 use crate::clock::Timestamp;
 use crate::crypto::ChunkSort;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::format::entry::{Content, Entry, Flags, Kind, Metadata, Owner, Stat};
 use crate::manifest::walk::Groups;
 use crate::repository::writer::DeltaPolicy;
@@ -34,6 +34,7 @@ pub fn store(
         chunker: &shared.chunker,
         progress: shared.progress,
         short_read_is_end: false,
+        stop_at_database: false,
         buffer: Vec::new(),
     };
     shared.progress.set_current(path);
@@ -42,6 +43,7 @@ pub fn store(
     });
     let read = read.map_err(|trouble| match trouble {
         Trouble::Source(e) | Trouble::Repository(e) => e,
+        Trouble::Database => Error::invalid("a stream is not read as a database"),
     })?;
     lane.finish()?;
     let finished = stream.finish();
@@ -60,7 +62,7 @@ pub fn store(
     for end in path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(i, _)| i) {
         let meta = Metadata { mode: 0o700, ..meta.clone() };
         let entry = plain_entry(&path[..end], Kind::Directory, meta, Content::default());
-        sink.push(Row { entry, stat: Stat::default(), change: Change::New })?;
+        sink.push(Row { entry, stat: Stat::default(), change: Change::New, before: Vec::new() })?;
     }
     let mut entry = plain_entry(path, Kind::File, meta, read.content);
     entry.flags = flags;
@@ -69,7 +71,8 @@ pub fn store(
         Some(old) if old.content == entry.content => Change::Same,
         Some(_) => Change::Changed,
     };
-    sink.push(Row { entry, stat: Stat { racy: true, ..Stat::default() }, change })?;
+    let before = old.map(|old| old.content.lists).unwrap_or_default();
+    sink.push(Row { entry, stat: Stat { racy: true, ..Stat::default() }, change, before })?;
     sink.finish(LeftOut::default())
 }
 

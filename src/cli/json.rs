@@ -2,7 +2,7 @@
 
 use super::names::decode_path;
 use crate::format::entry::{Entry, Kind};
-use crate::format::snapshot::{GitState, Repaired, Summary};
+use crate::format::snapshot::{DatabaseFacts, Databases, GitState, Repaired, Summary};
 use crate::repository::notes::Pin;
 use crate::repository::snapshots::Listed;
 use base64::Engine;
@@ -106,6 +106,8 @@ pub struct SnapshotJson<'a> {
     /// What a repair made it of, and what it lacks.
     #[serde(skip_serializing_if = "Option::is_none")]
     repaired: Option<&'a Repaired>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sqlite: Option<&'a Databases>,
 }
 
 /// There for a pinned snapshot.
@@ -161,6 +163,7 @@ impl<'a> SnapshotJson<'a> {
             pin: None,
             trash: None,
             repaired: record.repaired.as_ref(),
+            sqlite: record.sqlite.as_ref(),
         }
     }
 
@@ -208,6 +211,9 @@ pub struct NodeJson {
     /// Names of one file share a number.
     #[serde(skip_serializing_if = "is_zero")]
     link_id: u64,
+    /// What was found out about a database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sqlite: Option<DatabaseFacts>,
 }
 
 fn is_zero(n: &u64) -> bool {
@@ -249,7 +255,14 @@ impl NodeJson {
             linktarget_b64: target.and_then(|t| base64_if_needed(t)),
             device,
             link_id: entry.link,
+            sqlite: None,
         }
+    }
+
+    /// With what the snapshot's record says of it as a database.
+    #[must_use]
+    pub fn with_facts(self, facts: Option<&DatabaseFacts>) -> Self {
+        NodeJson { sqlite: facts.cloned(), ..self }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod commands;
 mod context;
+mod databases;
 mod failure;
 mod groups;
 mod json;

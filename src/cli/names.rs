@@ -1,5 +1,6 @@
 //! Names from a file system, shown to people: nothing in them may move the cursor or pretend to be something else.
 
+pub use crate::repository::snapshots::decode_path;
 use std::fmt::Write;
 
 /// `bytes` with control characters and invisible ones escaped, invalid UTF-8 as `\xNN`, a backslash doubled.
@@ -35,27 +36,6 @@ fn deceives(c: char) -> bool {
         c,
         '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
     )
-}
-
-/// Raw bytes of a path in a snapshot's record, where `%XX` stands for what is not UTF-8 and for `%`.
-pub fn decode_path(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let code = bytes.get(at + 1..at + 3).and_then(|d| std::str::from_utf8(d).ok());
-        match code.and_then(|d| u8::from_str_radix(d, 16).ok()).filter(|_| bytes[at] == b'%') {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    out
 }
 
 /// Columns a text takes on a terminal: wide characters of East Asian scripts and pictures count twice.

@@ -179,6 +179,8 @@ pub struct Target {
     pub snapshot: Listed,
     /// Without a leading slash; empty for everything. `None` when no path was given.
     pub path: Option<Vec<u8>>,
+    /// The user asked for the newest, whichever that is.
+    pub by_latest: bool,
 }
 
 impl AtArgs {
@@ -199,7 +201,7 @@ impl AtArgs {
         };
         let filter = self.filter.filter().map_err(usage)?;
         let snapshot = resolve(listing, &name, &filter, now)?;
-        Ok(Target { snapshot, path })
+        Ok(Target { snapshot, path, by_latest: name == "latest" })
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Who holds a session open; the first frame of a session file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +48,93 @@ pub struct GitState {
     pub dirty: bool,
 }
 
+/// What is known of the databases in a snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Databases {
+    /// In the order of their paths; those beyond the room of a record are only counted.
+    pub databases: Vec<DatabaseFacts>,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub not_listed: u64,
+    /// Between the first and the last moment at which a database of this snapshot was held still, in milliseconds.
+    pub skew_ms: u64,
+}
+
+/// One database, as it was captured and checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DatabaseFacts {
+    /// As in `paths`.
+    pub path: String,
+    /// `wal` or `rollback`: what its users keep beside it.
+    pub journal: String,
+    /// How one state of it was held: `log`, `still`, `locked`, `recovered`, `copied`.
+    pub capture: String,
+    /// RFC 3339: the moment of that state.
+    pub pinned: String,
+    pub page_size: u32,
+    pub pages: u32,
+    pub check: DatabaseCheck,
+    /// Rows whose foreign key leads nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub foreign_key_violations: Option<u64>,
+    /// A hash of all `CREATE` statements, 32 hex digits.
+    pub schema: String,
+    pub user_version: i32,
+    pub application_id: i32,
+    /// Rows of each table.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tables: BTreeMap<String, u64>,
+    /// Tables whose counts did not fit into the record.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub tables_not_listed: u64,
+    pub source: DatabaseSource,
+}
+
+/// What a database was found to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DatabaseCheck {
+    /// `full`, `quick` or `off`.
+    pub depth: String,
+    /// `ok`, `failed`, or `unknown`: not asked, or not possible.
+    pub result: String,
+    /// What SQLite said, where that is not `ok`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub messages: Vec<String>,
+    /// RFC 3339: an unchanged database is not checked again.
+    pub time: String,
+}
+
+/// The files a database was read from, by which the next backup knows that nothing has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DatabaseSource {
+    pub inode: u64,
+    pub size: u64,
+    /// Nanoseconds since 1970, of the main file.
+    pub mtime: i64,
+    pub ctime: i64,
+    /// Those times were old enough at capture that any later write must show in them.
+    pub settled: bool,
+    /// The part of the write-ahead log that belongs to the state: salts as hex digits, frames, checksum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<DatabaseLog>,
+}
+
+/// A state of a write-ahead log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DatabaseLog {
+    pub salts: String,
+    pub frames: u32,
+    pub checksum: [u32; 2],
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
 /// What commits a session: the second frame of its file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -86,6 +174,8 @@ pub struct Snapshot {
     /// For a snapshot that a repair made of a damaged one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repaired: Option<Repaired>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqlite: Option<Databases>,
 }
 
 /// What a repaired snapshot lacks.

@@ -74,7 +74,7 @@ pub fn rescue(
                 Err(e) if e.kind().is_unreadable() => return Ok(None),
                 Err(e) => return Err(e),
             };
-            if let Some(frame) = builder.add(*id, &plain)? {
+            if let Some(frame) = builder.add(*id, &plain, usize::MAX)? {
                 packer.push(frame)?;
             }
         }
@@ -197,7 +197,7 @@ impl Copier<'_> {
                     chunk.id
                 )));
             }
-            if let Some(sealed) = self.builder.add(chunk.id, bytes)? {
+            if let Some(sealed) = self.builder.add(chunk.id, bytes, usize::MAX)? {
                 self.packer.push(sealed)?;
             }
         }

@@ -67,13 +67,18 @@ impl<'w> Builder<'w> {
     }
 
     /// Appends an entry; paths must come in `path_order`.
-    pub fn push(&mut self, mut entry: Entry, stat: Stat) -> Result<()> {
+    pub fn push(&mut self, entry: Entry, stat: Stat) -> Result<()> {
+        self.push_after(entry, stat, &[])
+    }
+
+    /// The same for a file whose earlier version had these chunks of pieces: the new ones are stored against them.
+    pub fn push_after(&mut self, mut entry: Entry, stat: Stat, lists: &[ChunkId]) -> Result<()> {
         if self.entries.last().is_some_and(|last| path_order(&last.path, &entry.path).is_ge()) {
             let path = String::from_utf8_lossy(&entry.path).into_owned();
             return Err(Error::invalid(format!("/{path} came out of order; this is a bug in snapkeep")));
         }
         if entry.content.extents.len() > INLINE_EXTENTS_MAX {
-            self.store_lists(&mut entry)?;
+            self.store_lists(&mut entry, lists)?;
         }
         self.group.push(&entry);
         self.bytes = self.bytes.saturating_add(entry.content.size);
@@ -89,10 +94,11 @@ impl<'w> Builder<'w> {
         Ok(())
     }
 
-    fn store_lists(&mut self, entry: &mut Entry) -> Result<()> {
+    fn store_lists(&mut self, entry: &mut Entry, old: &[ChunkId]) -> Result<()> {
         let extents: Vec<Extent> = std::mem::take(&mut entry.content.extents);
-        for part in extents.chunks(LIST_EXTENTS) {
-            let id = self.lane.put(&encode_list(part), &[], DeltaPolicy::MANIFEST)?;
+        for (number, part) in extents.chunks(LIST_EXTENTS).enumerate() {
+            let base = old.get(number).map_or(&[][..], std::slice::from_ref);
+            let id = self.lane.put(&encode_list(part), base, DeltaPolicy::MANIFEST)?;
             entry.content.lists.push(id);
         }
         Ok(())

@@ -2,4 +2,5 @@
 
 pub mod build;
 pub mod content;
+pub mod database;
 pub mod walk;

@@ -1,5 +1,6 @@
 //! Directory handles: open below a handle, list names, look at one entry; links are never followed.
 
+use super::held::ReadFile;
 use crate::clock::Timestamp;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, Statx, StatxFlags};
 use rustix::io::Errno;
@@ -132,12 +133,12 @@ pub fn open_dir(dir: impl AsFd, name: &CStr) -> io::Result<OwnedFd> {
 }
 
 /// Opens the regular file `name` below `dir` for reading, leaving its access time alone where that is allowed.
-pub fn open_file(dir: impl AsFd, name: impl Arg + Copy) -> io::Result<File> {
+pub fn open_file(dir: impl AsFd, name: impl Arg + Copy) -> io::Result<ReadFile> {
     Ok(open_and_look(dir, name)?.0)
 }
 
 /// As `open_file`, with what the look at the open file gave.
-pub fn open_and_look(dir: impl AsFd, name: impl Arg + Copy) -> io::Result<(File, Status)> {
+pub fn open_and_look(dir: impl AsFd, name: impl Arg + Copy) -> io::Result<(ReadFile, Status)> {
     let plain = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = |extra| rustix::fs::openat(&dir, name, plain | extra, Mode::empty());
     let fd = match open(OFlags::NONBLOCK | OFlags::NOATIME) {
@@ -152,10 +153,11 @@ pub fn open_and_look(dir: impl AsFd, name: impl Arg + Copy) -> io::Result<(File,
         other => other?,
     };
     let status = status_of(&fd)?;
+    let file = ReadFile::new(File::from(fd), status.id());
     if !status.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file any more"));
     }
-    Ok((File::from(fd), status))
+    Ok((file, status))
 }
 
 /// Whether a read on this file system that gives less than was asked for has met the end of the file. True for those

@@ -65,7 +65,7 @@ pub fn stat(status: &Status, started: Timestamp) -> Stat {
 /// Stamps are coarser than the clock: the kernel stamps with the time of its last tick, at most 10 ms ago, and
 /// some filesystems count whole seconds (FAT: every second one). A write after `started` can therefore carry an
 /// earlier stamp, and such a file must not be taken for unchanged next time.
-fn touched_since(stamp: Timestamp, started: Timestamp) -> bool {
+pub fn touched_since(stamp: Timestamp, started: Timestamp) -> bool {
     const TICKS: u32 = 100_000_000;
     const COARSE_SECONDS: i64 = 2;
     let earliest = if stamp.nanos == 0 {

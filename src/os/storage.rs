@@ -12,3 +12,20 @@ pub fn sync_filesystem(fd: impl AsFd) -> io::Result<()> {
 pub fn forget_cached(fd: impl AsFd) {
     let _ = rustix::fs::fadvise(fd, 0, None, rustix::fs::Advice::DontNeed);
 }
+
+/// Whether the filesystem may be written to by other machines, or by programs that keep times of their own.
+pub fn is_remote(fd: impl AsFd) -> bool {
+    const KINDS: [u64; 7] = [
+        0x6969,      // NFS
+        0xff53_4d42, // CIFS
+        0xfe53_4d42, // SMB2
+        0x517b,      // SMB
+        0x6573_5546, // FUSE
+        0x0102_1997, // 9P
+        0x00c3_6400, // CEPH
+    ];
+    match rustix::fs::fstatfs(fd) {
+        Ok(stat) => KINDS.contains(&(stat.f_type as u64 & 0xffff_ffff)),
+        Err(_) => true,
+    }
+}

@@ -15,7 +15,7 @@ use crate::repository::Repository;
 use crate::repository::snapshots::{Listed, encode_path};
 use crate::repository::writer::{DeltaPolicy, Lane, Writer};
 use std::cmp::Ordering;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering as Memory;
 
@@ -45,6 +45,8 @@ pub fn make(
     before: &mut dyn FnMut(SnapshotId) -> Result<()>,
 ) -> Result<SnapshotId> {
     let mut writer = Writer::open(wish.repository, Level::AUTO, wish.info)?;
+    let databases = wish.listed.record.sqlite.iter().flat_map(|sqlite| &sqlite.databases);
+    let databases_unmet = databases.map(|facts| facts.path.clone()).collect();
     let (root, kept) = {
         let mut rebuild = Rebuild {
             wish,
@@ -53,7 +55,7 @@ pub fn make(
             lists: writer.lane(ChunkSort::Manifest)?,
             writer: &writer,
             moved: VecDeque::new(),
-            kept: Kept::default(),
+            kept: Kept { databases_unmet, ..Kept::default() },
         };
         rebuild.groups(progress)?;
         rebuild.content.finish()?;
@@ -75,6 +77,8 @@ struct Kept {
     bytes: u64,
     damaged: Vec<RepairedFile>,
     damaged_bytes: usize,
+    /// Those of the record's databases that have not been met whole, by paths as records hold them.
+    databases_unmet: BTreeSet<String>,
 }
 
 struct Rebuild<'a> {
@@ -133,7 +137,12 @@ impl Rebuild<'_> {
             return self.push(entry, stat);
         }
         match self.wish.lens.rest(&entry.content)? {
-            Some(rest) if rest.holes.is_empty() => self.push(entry, stat),
+            Some(rest) if rest.holes.is_empty() => {
+                if !self.kept.databases_unmet.is_empty() {
+                    self.kept.databases_unmet.remove(&format!("/{}", encode_path(&entry.path)));
+                }
+                self.push(entry, stat)
+            }
             Some(rest)
                 if self.wish.salvage && rest.extents.iter().any(|e| matches!(e, Extent::Chunk { .. })) =>
             {
@@ -249,6 +258,11 @@ fn record(wish: &Wish<'_>, writer: &Writer, root: ChunkId, kept: Kept, packed: u
     summary.data_added_packed = packed;
     summary.problems =
         old.summary.problems.saturating_add(wish.assessment.files_damaged).saturating_add(lost);
+    // What was found of a database holds for as long as it is whole.
+    let mut sqlite = old.sqlite.clone();
+    if let Some(sqlite) = &mut sqlite {
+        sqlite.databases.retain(|facts| !kept.databases_unmet.contains(&facts.path));
+    }
     Snapshot {
         id: writer.session.to_string(),
         root: hex(&root.0),
@@ -267,6 +281,7 @@ fn record(wish: &Wish<'_>, writer: &Writer, root: ChunkId, kept: Kept, packed: u
             files_damaged: wish.assessment.files_damaged,
             files: kept.damaged,
         }),
+        sqlite,
         ..old.clone()
     }
 }

@@ -83,14 +83,19 @@ impl FrameBuilder {
         })
     }
 
-    /// Adds a chunk that stands by itself; returns a frame when one is full.
-    pub fn add(&mut self, id: ChunkId, plain: &[u8]) -> Result<Option<SealedFrame>> {
+    /// Adds a chunk that stands by itself, in a body of at most `solid` plain bytes if it shares one; returns a frame when
+    /// one is full.
+    pub fn add(&mut self, id: ChunkId, plain: &[u8], solid: usize) -> Result<Option<SealedFrame>> {
         let chunk = ChunkInfo { id, len: plain.len() as u32, version: 0 };
         let kind = Kind::of(plain);
         if plain.len() >= OWN_BODY_BYTES {
             self.push_body(vec![chunk], kind, plain)?;
         } else {
-            if self.solid_bytes + plain.len() > self.level.body_bytes || self.solid_chunks >= COUNT_MAX {
+            let own = self.solid[kind as usize].plain.len() + plain.len();
+            if self.solid_bytes + plain.len() > self.level.body_bytes
+                || own > solid
+                || self.solid_chunks >= COUNT_MAX
+            {
                 self.finish_solid()?;
             }
             let solid = &mut self.solid[kind as usize];
@@ -102,17 +107,19 @@ impl FrameBuilder {
         self.close_if_full()
     }
 
-    /// Adds a changed chunk against its history. `false` and nothing added when that would not pay.
+    /// Adds a changed chunk against its history. `false` and nothing added when that takes more than `percent` of what a
+    /// whole copy would.
     pub fn add_changed(
         &mut self,
         id: ChunkId,
         plain: &[u8],
         history: &History,
+        percent: u8,
     ) -> Result<(bool, Option<SealedFrame>)> {
         let start = self.stored.len();
         compress_with_prefix(plain, &history.bytes, &mut self.stored)?;
         let stored_len = self.stored.len() - start;
-        if stored_len * 2 > history.whole.max(64) {
+        if stored_len * 100 > history.whole.max(64) * usize::from(percent) {
             self.stored.truncate(start);
             return Ok((false, None));
         }

@@ -421,6 +421,11 @@ impl Index {
         Ok(Some(depth))
     }
 
+    /// Packs whose chunks count.
+    pub fn trusted_packs(&self) -> impl Iterator<Item = &PackInfo> {
+        self.tiers[..self.trusted()].iter().flat_map(|t| &t.packs)
+    }
+
     /// Packs that stay when the doomed ones go.
     pub fn staying_packs(&self) -> impl Iterator<Item = &PackInfo> {
         self.tiers[..self.tiers.len() - self.doomed].iter().flat_map(|t| &t.packs)

@@ -16,6 +16,7 @@ pub mod encode;
 pub mod packer;
 pub mod sessions;
 pub mod writer;
+pub mod witness;
 pub mod removal;
 pub mod reserve;
 pub mod notes;
@@ -309,6 +310,14 @@ impl Repository {
     /// How files of this repository are cut.
     pub fn content_chunker(&self) -> Result<chunker::Chunker> {
         let [min, avg, max] = self.config.content_chunks;
+        let class = chunker::ChunkClass { min, avg, max };
+        class.check()?;
+        Ok(chunker::Chunker::new(&chunker::Gear::new(&self.keyring.gear_bytes()), class))
+    }
+
+    /// How databases of this repository are cut.
+    pub fn database_chunker(&self) -> Result<chunker::Chunker> {
+        let [min, avg, max] = self.config.database_chunks;
         let class = chunker::ChunkClass { min, avg, max };
         class.check()?;
         Ok(chunker::Chunker::new(&chunker::Gear::new(&self.keyring.gear_bytes()), class))

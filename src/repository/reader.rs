@@ -366,6 +366,18 @@ impl Reader {
         Ok((1, 3))
     }
 
+    /// Bytes to be decoded to get a chunk and everything it needs, or more.
+    pub fn closure(&self, sort: ChunkSort, id: &ChunkId) -> Result<u64> {
+        let missing = || Error::corrupt("a body is not where its pack's footer says");
+        let Some(found) = self.index.find(id)? else { return Err(missing()) };
+        let frame = self.frame(sort, &found)?;
+        let body = frame.table.bodies.get(usize::from(found.place.body)).ok_or_else(missing)?;
+        Ok(match &body.coding {
+            Coding::Prefix(prefix) => prefix.closure,
+            Coding::Raw | Coding::Zstd => body.raw_len() as u64,
+        })
+    }
+
     fn frame(&self, sort: ChunkSort, found: &Found) -> Result<Arc<Frame>> {
         let key = (found.pack.id, found.place.offset);
         {

@@ -7,6 +7,7 @@ use super::index::Index;
 use super::packer::{Packed, Packer};
 use super::reader::Reader;
 use super::sighting::Sighting;
+use super::witness;
 use crate::backend::SessionFile;
 use crate::compress::Level;
 use crate::crypto::ChunkSort;
@@ -14,13 +15,16 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::frame::FrameKind;
 use crate::format::snapshot::{self, SessionInfo, Snapshot};
 use crate::format::{FileName, Folder, encode_header, limit};
-use crate::id::{ChunkId, ChunkSet, Name, SnapshotId};
+use crate::id::{ChunkId, ChunkSet, Name, PackId, SnapshotId};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 const SHARDS: usize = 16;
 /// Most bases one chunk is stored against.
-const BASES_MAX: usize = 24;
+pub const BASES_MAX: usize = 24;
+/// Most bytes to decode for one chunk, as far as a writer makes it so; readers give up at four times as many.
+const WRITTEN_CLOSURE_MAX: u64 = limit::CLOSURE_BYTES_MAX / 4;
 
 /// How deep histories may grow, and how their bases are chosen.
 #[derive(Clone, Copy, Debug)]
@@ -28,13 +32,25 @@ pub struct DeltaPolicy {
     /// Base of version v: v minus the largest power of this dividing v.
     radix: u8,
     depth_max: u8,
+    /// Whole again when the difference takes more than this share of a whole copy, in per cent.
+    rebase_percent: u8,
+    /// Plain bytes that whole copies share a body with, at most.
+    solid_bytes: usize,
 }
 
 impl DeltaPolicy {
     /// Content: v & (v - 1), at most 8 steps.
-    pub const CONTENT: DeltaPolicy = DeltaPolicy { radix: 2, depth_max: 8 };
+    pub const CONTENT: DeltaPolicy =
+        DeltaPolicy { radix: 2, depth_max: 8, rebase_percent: 50, solid_bytes: usize::MAX };
     /// Manifest groups, which change every time and are small.
-    pub const MANIFEST: DeltaPolicy = DeltaPolicy { radix: 16, depth_max: 30 };
+    pub const MANIFEST: DeltaPolicy =
+        DeltaPolicy { radix: 16, depth_max: 30, rebase_percent: 50, solid_bytes: usize::MAX };
+    /// Database pages: a single one must be had without decoding much.
+    pub const DATABASE: DeltaPolicy =
+        DeltaPolicy { radix: 2, depth_max: 8, rebase_percent: 50, solid_bytes: 256 << 10 };
+    /// Database pages that have moved: their bases lie scattered, and whole copies would be all of them.
+    pub const RELOCATED: DeltaPolicy =
+        DeltaPolicy { radix: 2, depth_max: 8, rebase_percent: 80, solid_bytes: 256 << 10 };
 
     fn base_of(self, version: u8) -> u8 {
         let radix = u32::from(self.radix);
@@ -65,6 +81,9 @@ pub struct Writer {
     pub reader: Reader,
     packer: Packer,
     level: Level,
+    /// The snapshot whose successor is being written, and whether all it needs is known to be present.
+    parent: Option<SnapshotId>,
+    parent_is_whole: bool,
     /// Chunks stored or being stored by this session.
     claimed: [Mutex<ChunkSet>; SHARDS],
     pub counters: Counters,
@@ -100,6 +119,8 @@ impl Writer {
             reader,
             packer,
             level,
+            parent: None,
+            parent_is_whole: false,
             claimed: Default::default(),
             counters: Counters::default(),
         })
@@ -111,6 +132,19 @@ impl Writer {
 
     pub fn index(&self) -> &Index {
         self.reader.index()
+    }
+
+    /// Says which snapshot this session's follows.
+    pub fn follow(&mut self, parent: SnapshotId) {
+        self.parent = Some(parent);
+        self.parent_is_whole = self.repository.cache_dir().is_some_and(|cache| {
+            witness::holds(&cache, self.repository.keyring(), parent, self.reader.index())
+        });
+    }
+
+    /// Whether all that the snapshot named by `follow` needs is present, so that nobody has to look.
+    pub fn parent_is_whole(&self) -> bool {
+        self.parent_is_whole
     }
 
     /// A thread's own way to store chunks of one sort.
@@ -125,6 +159,46 @@ impl Writer {
             return Ok(true);
         }
         self.index().present(id)
+    }
+
+    /// The chunks that the next version of `chunk` would be stored against by the rules of `policy`, and that version;
+    /// `None` where it would be stored whole.
+    pub fn bases_of_next(&self, chunk: &ChunkId, policy: DeltaPolicy) -> Result<Option<(Vec<ChunkId>, u8)>> {
+        let walked = self.walk_down(std::slice::from_ref(chunk), policy)?;
+        Ok(walked.filter(|w| w.depth < policy.depth_max).map(|w| (w.bases, w.version)))
+    }
+
+    /// From the newest version of a place down to the one the next is stored against.
+    fn walk_down(&self, parents: &[ChunkId], policy: DeltaPolicy) -> Result<Option<Walked>> {
+        let index = self.index();
+        let mut newest = 0;
+        for parent in parents {
+            // A parent that is not present (a lost pack) cannot serve; the chunk is stored whole and heals.
+            if !index.present(parent)? {
+                return Ok(None);
+            }
+            newest = newest.max(index.find_trusted(parent)?.map_or(0, |f| f.place.version));
+        }
+        let Some(version) = newest.checked_add(1) else { return Ok(None) };
+        let target = policy.base_of(version);
+        let (mut bases, mut todo) = (Vec::new(), parents.to_vec());
+        todo.reverse();
+        let mut depth = 0;
+        while let Some(id) = todo.pop() {
+            // Never by a copy that may be gone tomorrow: its bases would go with it.
+            let Some(found) = index.find_trusted(&id)? else { return Ok(None) };
+            if found.place.version > target {
+                let older = index.bases(&id, &found)?;
+                todo.extend(older.into_iter().rev());
+            } else if !bases.contains(&id) {
+                depth = depth.max(found.place.depth);
+                bases.push(id);
+            }
+            if bases.len() + todo.len() > BASES_MAX {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Walked { bases, version, depth }))
     }
 
     fn shard(&self, id: &ChunkId) -> &Mutex<ChunkSet> {
@@ -177,19 +251,24 @@ impl Writer {
         let mut whole = std::mem::take(&mut self.first);
         whole.extend_from_slice(&sealed);
         let _ = copies::write_for_snapshot(backend.as_ref(), self.session, &whole);
-        if let Some(cache) = self.repository.cache_dir()
-            && let Ok(snapshots) = backend.list(Folder::Snapshots)
-        {
-            let packs = (self.index().packs().count() + packed.packs.len()) as u64;
-            super::sighting::note(&cache, Sighting { packs, snapshots: snapshots.len() as u64 });
-        }
-        if let Some(cache) = self.repository.cache_dir()
-            && !packed.packs.is_empty()
-        {
-            // Only a shortcut for the next run: losing it loses nothing.
-            let _ = Index::remember(&cache, packed.packs, packed.listed);
+        if let Some(cache) = self.repository.cache_dir() {
+            self.note_locally(&cache, packed);
         }
         Ok(self.session)
+    }
+
+    /// Shortcuts for the next run and what prune judges listings by: losing them loses nothing.
+    fn note_locally(&self, cache: &Path, packed: Packed) {
+        let relied_on = self.index().trusted_packs().chain(&packed.packs).map(|pack| (pack.id, pack.size));
+        let relied_on: Vec<(PackId, u64)> = relied_on.collect();
+        let _ = witness::note(cache, self.repository.keyring(), self.session, self.parent, &relied_on);
+        if let Ok(snapshots) = self.repository.backend().list(Folder::Snapshots) {
+            let packs = (self.index().packs().count() + packed.packs.len()) as u64;
+            super::sighting::note(cache, Sighting { packs, snapshots: snapshots.len() as u64 });
+        }
+        if !packed.packs.is_empty() {
+            let _ = Index::remember(cache, packed.packs, packed.listed);
+        }
     }
 }
 
@@ -200,6 +279,15 @@ impl Drop for Writer {
             let _ = file.abandon();
         }
     }
+}
+
+/// Where a walk down the versions of a place ended.
+struct Walked {
+    bases: Vec<ChunkId>,
+    /// Of the chunk to be stored.
+    version: u8,
+    /// The deepest of the bases.
+    depth: u8,
 }
 
 /// One thread's way to store chunks.
@@ -242,14 +330,35 @@ impl Lane<'_> {
             && self.writer.level.zstd.is_some()
             && let Some(history) = self.history(plain, parents, policy)?
         {
-            let (stored, frame) = self.builder.add_changed(id, plain, &history)?;
+            let (stored, frame) = self.builder.add_changed(id, plain, &history, policy.rebase_percent)?;
             self.send(frame)?;
             if stored {
                 return Ok(());
             }
         }
-        let frame = self.builder.add(id, plain)?;
+        let frame = self.builder.add(id, plain, policy.solid_bytes)?;
         self.send(frame)
+    }
+
+    /// Stores a claimed chunk against a history that the caller has put together, or whole where that does not pay.
+    pub fn store_against(
+        &mut self,
+        id: ChunkId,
+        plain: &[u8],
+        history: Option<&History>,
+        policy: DeltaPolicy,
+    ) -> Result<()> {
+        let Some(history) = history.filter(|_| self.writer.level.zstd.is_some()) else {
+            return self.store(id, plain, &[], policy);
+        };
+        let (stored, frame) = self.builder.add_changed(id, plain, history, policy.rebase_percent)?;
+        self.send(frame)?;
+        if !stored {
+            return self.store(id, plain, &[], policy);
+        }
+        self.chunks += 1;
+        self.raw_bytes += plain.len() as u64;
+        Ok(())
     }
 
     fn send(&self, frame: Option<SealedFrame>) -> Result<()> {
@@ -271,38 +380,12 @@ impl Lane<'_> {
 
     /// The history for a new version of `parents`; `None` when it should be stored whole.
     fn history(&self, plain: &[u8], parents: &[ChunkId], policy: DeltaPolicy) -> Result<Option<History>> {
-        let index = self.writer.index();
-        let mut newest = 0;
-        for parent in parents {
-            // A parent that is not present (a lost pack) cannot serve; the chunk is stored whole and heals.
-            if !index.present(parent)? {
-                return Ok(None);
+        match self.writer.walk_down(parents, policy)? {
+            Some(walked) if walked.depth < policy.depth_max => {
+                self.fetch_history(plain, walked.bases, walked.version, walked.depth + 1)
             }
-            newest = newest.max(index.find_trusted(parent)?.map_or(0, |f| f.place.version));
+            _ => Ok(None),
         }
-        let Some(version) = newest.checked_add(1) else { return Ok(None) };
-        let target = policy.base_of(version);
-        let (mut bases, mut todo) = (Vec::new(), parents.to_vec());
-        todo.reverse();
-        let mut depth = 0;
-        while let Some(id) = todo.pop() {
-            // Never by a copy that may be gone tomorrow: its bases would go with it.
-            let Some(found) = index.find_trusted(&id)? else { return Ok(None) };
-            if found.place.version > target {
-                let older = index.bases(&id, &found)?;
-                todo.extend(older.into_iter().rev());
-            } else if !bases.contains(&id) {
-                depth = depth.max(found.place.depth);
-                bases.push(id);
-            }
-            if bases.len() + todo.len() > BASES_MAX {
-                return Ok(None);
-            }
-        }
-        if depth >= policy.depth_max {
-            return Ok(None);
-        }
-        self.fetch_history(plain, bases, version, depth + 1)
     }
 
     fn fetch_history(
@@ -328,9 +411,15 @@ impl Lane<'_> {
         if bytes.is_empty() {
             return Ok(None);
         }
-        // An upper bound on what each step decodes: solid bodies hold up to two mebibytes.
-        let closure = plain.len() as u64 + u64::from(depth) * (bytes.len() as u64 + (2 << 20));
-        if closure > limit::CLOSURE_BYTES_MAX {
+        let mut closure = plain.len() as u64;
+        for base in &bases {
+            closure += match self.writer.reader.closure(self.sort, base) {
+                Ok(bytes) => bytes,
+                Err(e) if e.kind().is_unreadable() => return Ok(None),
+                Err(e) => return Err(e).context(|| "cannot look at the previous version"),
+            };
+        }
+        if closure > WRITTEN_CLOSURE_MAX {
             return Ok(None);
         }
         let (stored, raw) = self.writer.reader.whole_ratio(self.sort, &bases[0])?;

@@ -53,6 +53,7 @@ pub(super) struct Marker {
 }
 
 /// A list of patterns by itself; the last one that matches decides.
+#[derive(Clone, Debug)]
 pub struct Patterns {
     globs: Gitignore,
 }

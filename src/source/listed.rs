@@ -4,14 +4,15 @@
 //! open handle, which says more: it cannot be another file than the one read.
 
 use super::links::Links;
-use super::{Step, cannot_open};
+use super::{Found, Opener, Step, cannot_open};
 use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry, Flags, Kind, Stat};
 use crate::os::dir::{self, Handle, Status};
+use crate::os::held::ReadFile;
 use crate::os::metadata;
 use crate::os::owners::Owners;
-use std::fs::File;
+use std::ffi::CString;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Takes what a walk finds.
@@ -98,8 +99,17 @@ impl Listed {
 
     /// Opens file `number` for reading, and looks at it; an error of the kind `NotFound` when it is gone, as if it
     /// had been removed before the walk.
-    pub fn open(&self, number: usize) -> Result<(File, Status)> {
+    pub fn open(&self, number: usize) -> Result<(ReadFile, Status)> {
         dir::open_and_look(&self.dir, self.name(number)).map_err(|e| cannot_open(&e))
+    }
+
+    /// File `number` as the walk would have found it, had it looked.
+    pub fn found(&self, number: usize, (entry, stat): (Entry, Stat), status: &Status) -> Result<Found> {
+        let name = CString::new(self.name(number)).map_err(|_| Error::invalid("a name with a NUL byte"))?;
+        let opener = Opener { dir: self.dir.clone(), name };
+        let Status { size, blocks, dev, .. } = *status;
+        // The walk looks at everything that has some.
+        Ok(Found { entry, stat, size, blocks, dev, companions: false, opener })
     }
 }
 

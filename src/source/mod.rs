@@ -16,13 +16,14 @@ use crate::clock::Timestamp;
 use crate::error::{Context, Error, Result};
 use crate::format::entry::{Entry, Stat, Xattrs};
 use crate::os::dir::{self, Handle};
+use crate::os::held::ReadFile;
 use crate::os::xattr;
 use crate::progress::{Problem, Progress};
+use crate::sqlite::place::Place;
 use filter::Filter;
 use listed::{Each, Looker, Visitor};
 use roots::{Placed, Root};
 use std::ffi::{CString, OsStr};
-use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -38,6 +39,8 @@ pub struct Found {
     /// Space taken, in units of 512 bytes.
     pub blocks: u64,
     pub dev: u64,
+    /// For a regular file: something stands beside it that has the name of a database's log or journal.
+    pub companions: bool,
     pub opener: Opener,
 }
 
@@ -52,18 +55,23 @@ pub struct Opener {
 
 impl Opener {
     /// Opens the regular file for reading; an error if something else stands there by now.
-    pub fn open_file(&self) -> Result<File> {
+    pub fn open_file(&self) -> Result<ReadFile> {
         Ok(self.open_and_look()?.0)
     }
 
     /// As `open_file`, with a look at what was opened.
-    pub fn open_and_look(&self) -> Result<(File, dir::Status)> {
+    pub fn open_and_look(&self) -> Result<(ReadFile, dir::Status)> {
         dir::open_and_look(&self.dir, self.name.as_c_str()).map_err(|e| cannot_open(&e))
     }
 
     /// The extended attributes, ACLs among them; `None` when there are none.
     pub fn xattrs(&self) -> Result<Option<Arc<Xattrs>>> {
         xattr::read_at(&self.dir, &self.name).context(|| "cannot read the extended attributes")
+    }
+
+    /// Where it stands, for whoever takes it for a database.
+    pub fn place(&self) -> Place {
+        Place::new(self.dir.clone(), &self.name)
     }
 
     /// Looks at the thing again.

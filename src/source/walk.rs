@@ -12,6 +12,7 @@ use crate::format::entry::Kind;
 use crate::os::dir::{self, Handle, Names, Status, Trail};
 use crate::os::metadata;
 use crate::progress::{Problem, Progress};
+use crate::sqlite::COMPANIONS;
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -74,6 +75,16 @@ struct Frame {
     names: Names,
     next: usize,
     path_len: usize,
+}
+
+impl Frame {
+    /// Whether companions of a database `name`, the one before `next`, are listed.
+    fn lists_companions(&self, name: &[u8]) -> bool {
+        // Names are sorted: those that begin with this one come right after it.
+        (self.next..)
+            .map_while(|at| self.names.get(at)?.to_bytes().strip_prefix(name))
+            .any(|rest| COMPANIONS.iter().any(|suffix| suffix.as_bytes() == rest))
+    }
 }
 
 impl<'a> Walker<'a> {
@@ -172,12 +183,17 @@ impl<'a> Walker<'a> {
     fn visit(&mut self, dir: Handle, number: usize) -> Result<()> {
         let Some(frame) = self.frames.last() else { return Ok(()) };
         let judged = frame.names.is_file(number) && self.source.filter.size_limit().is_none();
+        // What may be a database with a log is looked at before anybody reads a byte of either.
+        let companions =
+            judged && frame.names.get(number).is_some_and(|name| frame.lists_companions(name.to_bytes()));
         if judged {
             if self.is_left_out(false) {
                 self.left_out.by_rules += 1;
                 return Ok(());
             }
-            if !self.visitor.needs_look(&self.path) {
+            // Asked in any case: the visitor keeps pace with the walk.
+            let needs_look = self.visitor.needs_look(&self.path);
+            if !needs_look && !companions {
                 return self.visitor.listed(&dir, &self.path);
             }
         }
@@ -293,8 +309,18 @@ impl<'a> Walker<'a> {
         let size = if kind == Kind::File { status.size } else { 0 };
         let (entry, stat) = self.looker.seen(self.path.clone(), kind, status);
         let opener = Opener { dir, name };
-        let found = Found { entry, stat, size, blocks: status.blocks, dev: status.dev, opener };
+        let companions = entry.is_file() && self.has_companions(&opener);
+        let found = Found { entry, stat, size, blocks: status.blocks, dev: status.dev, companions, opener };
         self.visitor.step(Step::Found(Box::new(found)))
+    }
+
+    /// Whether a file's name with a database companion's ending stands beside it.
+    fn has_companions(&self, opener: &Opener) -> bool {
+        let Some(frame) = self.frames.last() else {
+            // A root by itself: nobody has listed its directory.
+            return COMPANIONS.iter().any(|suffix| matches!(opener.place().status(suffix), Ok(Some(_))));
+        };
+        frame.lists_companions(opener.name.to_bytes())
     }
 
     /// What was removed since its directory was listed is no problem.

@@ -93,7 +93,7 @@ pub fn back_up(repository: &Arc<Repository>, path: &Path) -> Outcome {
     back_up_with(repository, &source(path), &options()).expect("a snapshot")
 }
 
-fn back_up_with(repository: &Arc<Repository>, input: &Input, options: &Options) -> Result<Outcome> {
+pub fn back_up_with(repository: &Arc<Repository>, input: &Input, options: &Options) -> Result<Outcome> {
     backup::run(repository, input, options, &SystemClock, &Progress::new(), &Silent)
 }
 
@@ -275,8 +275,9 @@ fn an_unchanged_tree_is_not_read_and_not_stored_again() {
     assert_snapshot_is(&repository, fourth.snapshot.expect("committed"), dir.path());
 }
 
+/// Problems and warnings, as they were reported.
 #[derive(Default)]
-struct Heard(Mutex<Vec<String>>, Mutex<Vec<String>>);
+pub struct Heard(pub Mutex<Vec<String>>, pub Mutex<Vec<String>>);
 
 impl Report for Heard {
     fn problem(&self, p: &Problem) {
@@ -289,7 +290,7 @@ impl Report for Heard {
 }
 
 #[test]
-fn a_database_is_stored_and_called_unverified() {
+fn a_database_that_is_not_captured_is_called_unverified() {
     let dir = tempfile::tempdir().expect("tempdir");
     let db = rusqlite::Connection::open(dir.path().join("app.data")).expect("sqlite");
     db.execute_batch("create table t(x); insert into t values (1), (2);").expect("sql");
@@ -297,9 +298,10 @@ fn a_database_is_stored_and_called_unverified() {
     fs::write(dir.path().join("liar.db"), "not a database").expect("write");
     let repository = new_repository(Arc::new(MemoryBackend::new()), None);
     let heard = Heard::default();
-    let outcome =
-        backup::run(&repository, &source(dir.path()), &options(), &SystemClock, &Progress::new(), &heard)
-            .expect("runs");
+    let mut off = options();
+    off.sqlite.capture = false;
+    let outcome = backup::run(&repository, &source(dir.path()), &off, &SystemClock, &Progress::new(), &heard)
+        .expect("runs");
     assert_eq!(outcome.summary.unverified, 1);
     assert!(heard.1.lock().expect("lock").iter().any(|w| w.contains("app.data") && w.contains("unverified")));
     let reader = repository.reader().expect("reader");

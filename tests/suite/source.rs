@@ -220,6 +220,15 @@ fn a_tree_4096_deep_is_walked_with_few_open_handles() {
         beneath::create_dir(&at, b"d").expect("mkdir");
         at = dir::open_dir(&at, c"d").expect("open");
     }
+    // Other tests of this process open files, too. A link too long to be read leads far down this tree.
+    let open_here = || {
+        let handles = fs::read_dir("/proc/self/fd").expect("proc").flatten();
+        let here = |path: PathBuf| match fs::read_link(path) {
+            Ok(to) => to.starts_with(&root),
+            Err(e) => e.raw_os_error() == Some(rustix::io::Errno::NAMETOOLONG.raw_os_error()),
+        };
+        handles.filter(|handle| here(handle.path())).count()
+    };
     let (mut count, mut deepest, mut handles) = (0, 0, 0);
     let source = source(&[&root], &FilterOptions::default(), WalkOptions::default());
     source
@@ -228,7 +237,7 @@ fn a_tree_4096_deep_is_walked_with_few_open_handles() {
             count += 1;
             deepest = deepest.max(f.entry.path.iter().filter(|&&b| b == b'/').count());
             if count % 1000 == 0 {
-                handles = handles.max(fs::read_dir("/proc/self/fd").expect("proc").count());
+                handles = handles.max(open_here());
             }
             Ok(())
         })
@@ -236,7 +245,7 @@ fn a_tree_4096_deep_is_walked_with_few_open_handles() {
     let above = root.components().count() - 1;
     assert_eq!(count, above + 3 * DEPTH);
     assert_eq!(deepest, above - 1 + DEPTH);
-    assert!(handles < 500, "{handles} files open during the walk");
+    assert!((1..500).contains(&handles), "{handles} files open during the walk");
     let top = Arc::new(dir::open_path(&root).expect("open"));
     beneath::remove_tree(&top, b"d").expect("removed again");
     assert!(!root.join("d").exists());

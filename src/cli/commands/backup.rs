@@ -3,6 +3,7 @@
 use super::init;
 use crate::backup::{Input, Options, Outcome as Done, ParentChoice, run as back_up};
 use crate::cli::context::Context;
+use crate::cli::databases::{self, SqliteArgs};
 use crate::cli::failure::{FAILED, Failure, INCOMPLETE, NO_REPOSITORY, Outcome, usage};
 use crate::cli::json::Message;
 use crate::cli::names::shown;
@@ -27,6 +28,8 @@ pub struct Args {
     exclude: ExcludeArgs,
     #[command(flatten)]
     stream: StreamArgs,
+    #[command(flatten)]
+    sqlite: SqliteArgs,
     /// Tags of the snapshot
     #[arg(long, value_name = "TAG[,TAG…]")]
     tag: Vec<String>,
@@ -170,6 +173,7 @@ fn options(context: &Context, args: &Args, repository: &Repository) -> Result<Op
         scan: !args.no_scan && Watch::shows(context),
         user: usual.user,
         workers: usual.workers,
+        sqlite: args.sqlite.options(context).map_err(usage)?,
     })
 }
 
@@ -218,9 +222,6 @@ const COUNTS: &[&str] = &[
 ];
 
 fn summary(done: &Done, problems: u64) -> Message {
-    let unverified: Vec<_> =
-        done.unverified.iter().map(|p| format!("/{}", String::from_utf8_lossy(p))).collect();
-    let sqlite = serde_json::json!({"databases": unverified.len(), "unverified": unverified.len(), "unverified_files": unverified});
     let mut message = Message::new("summary");
     if done.dry_run {
         message = message.with("dry_run", true);
@@ -237,7 +238,7 @@ fn summary(done: &Done, problems: u64) -> Message {
     } else if !done.dry_run {
         message = message.with("unchanged", true);
     }
-    message.with("sqlite", sqlite)
+    message.with("sqlite", databases::summary(done))
 }
 
 /// The summary for people: what was saved, what of it was new, what it takes, what is missing.
@@ -269,6 +270,9 @@ fn story(done: &Done, missing: &[Problem], problems: u64) -> Vec<String> {
         ),
         format!("  took:  {}", units::duration(std::time::Duration::from_secs_f64(seconds(done)))),
     ];
+    if let Some(all) = &done.databases {
+        lines.push(format!("  sqlite: {}", databases::words(all)));
+    }
     if let [one] = done.unverified.as_slice() {
         lines.push(format!("  unverified database: {}", shown(one)));
     } else if !done.unverified.is_empty() {

@@ -2,6 +2,7 @@
 
 use crate::archive::{write_content, write_tar};
 use crate::cli::context::Context;
+use crate::cli::databases;
 use crate::cli::failure::{FAILED, Failure, Outcome};
 use crate::cli::names::shown;
 use crate::cli::options::{AtArgs, stored};
@@ -39,8 +40,9 @@ pub struct Args {
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let second = args.path.as_ref().map(|p| stored(p.as_bytes())).transpose()?;
     let repository = context.open()?;
-    let target = args.at.target(&list(&repository)?, args.target.as_deref(), context.now())?;
-    let (path, relative) = match (target.path, second) {
+    let listing = list(&repository)?;
+    let mut target = args.at.target(&listing, args.target.as_deref(), context.now())?;
+    let (path, relative) = match (target.path.clone(), second) {
         (Some(_), Some(_)) => return Err(Failure::usage("a path is named twice")),
         (Some(path), None) => (path, true),
         (None, Some(path)) => (path, false),
@@ -48,6 +50,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
             return Err(Failure::usage("no path is named; use SNAP:PATH, or SNAP:/ for everything"));
         }
     };
+    for warning in databases::avoid_damaged(&listing, &mut target, &path) {
+        context.output.warn(&warning);
+    }
     let reader = repository.reader()?.with_parity();
     let entry = if path.is_empty() { None } else { find(&reader, &target.snapshot.root, &path)? };
     let file = match &entry {

@@ -125,7 +125,7 @@ fn print(context: &Context, args: &Args, snapshots: &[Listed], finds: &Finds) ->
         let count = units::counted(matches.entries.len() as u64, "match", "matches");
         paper.line(&format!("snapshot {} of {time}: {count}", matches.snapshot.short()))?;
         for entry in &matches.entries {
-            line(&mut paper, entry, args.long, args.human_readable)?;
+            line(&mut paper, entry, None, (args.long, args.human_readable))?;
         }
     }
     paper.finish()

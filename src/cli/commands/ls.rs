@@ -1,6 +1,7 @@
 //! `ls`: what is in a snapshot.
 
 use crate::cli::context::Context;
+use crate::cli::databases;
 use crate::cli::failure::{FAILED, Failure, Outcome};
 use crate::cli::json::{NodeJson, SnapshotJson, permissions};
 use crate::cli::names::{escape, shown};
@@ -59,9 +60,12 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         }
         found += 1;
         if context.output.json {
-            paper.json(&NodeJson::new(&entry))?;
+            let facts = databases::find(&target.snapshot.record, &entry.path);
+            paper.json(&NodeJson::new(&entry).with_facts(facts))?;
         } else {
-            line(&mut paper, &entry, args.long, args.human_readable)?;
+            let facts = databases::find(&target.snapshot.record, &entry.path).filter(|_| args.long);
+            let remark = facts.map(databases::about);
+            line(&mut paper, &entry, remark.as_deref(), (args.long, args.human_readable))?;
         }
     }
     paper.finish()?;
@@ -82,7 +86,12 @@ fn in_sight(path: &[u8], dir: &[u8]) -> bool {
 }
 
 /// One line for one thing.
-pub fn line(paper: &mut Paper, entry: &Entry, long: bool, human: bool) -> Result<(), Failure> {
+pub fn line(
+    paper: &mut Paper,
+    entry: &Entry,
+    remark: Option<&str>,
+    (long, human): (bool, bool),
+) -> Result<(), Failure> {
     if long {
         let size = match human {
             true => format!("{:>10}", units::bytes(entry.content.size)),
@@ -97,6 +106,9 @@ pub fn line(paper: &mut Paper, entry: &Entry, long: bool, human: bool) -> Result
     name(paper, b"/", &entry.path)?;
     if let (true, Kind::Symlink(target)) = (long, &entry.kind) {
         name(paper, b" -> ", target)?;
+    }
+    if let Some(remark) = remark {
+        paper.bytes(format!("  [{remark}]").as_bytes())?;
     }
     paper.bytes(b"\n")
 }

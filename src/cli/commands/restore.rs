@@ -1,6 +1,7 @@
 //! `restore`: from a snapshot back to files.
 
 use crate::cli::context::Context;
+use crate::cli::databases;
 use crate::cli::failure::{DAMAGED, FAILED, Failure, INCOMPLETE, Outcome, VALIDATION};
 use crate::cli::json::Message;
 use crate::cli::names::shown;
@@ -81,7 +82,12 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         return Err(Failure::usage("where to? give --target DIR"));
     };
     let repository = context.open()?;
-    let from = args.at.target(&list(&repository)?, args.snapshot.as_deref(), context.now())?;
+    let listing = list(&repository)?;
+    let mut from = args.at.target(&listing, args.snapshot.as_deref(), context.now())?;
+    let asked = from.path.clone().unwrap_or_default();
+    for warning in databases::avoid_damaged(&listing, &mut from, &asked) {
+        context.output.warn(&warning);
+    }
     let reader = repository.reader()?.with_parity();
     let plan = plan(&reader, &from.snapshot.root, to, &options(args, from.path))?;
     let mut watch = Watch::start(context);

@@ -1,6 +1,7 @@
 //! `snapshots`: what there is.
 
 use crate::cli::context::Context;
+use crate::cli::databases;
 use crate::cli::failure::{DAMAGED, Failure, Outcome, usage};
 use crate::cli::groups::{GroupBy, group};
 use crate::cli::json::{SnapshotJson, TrashJson};
@@ -117,6 +118,13 @@ fn print(
     for line in table.lines(context.output.width(), context.output.colours()) {
         paper.line(&line)?;
     }
+    if context.output.verbose > 0 {
+        for listed in snapshots {
+            for line in databases::lines(&listed.record) {
+                paper.line(&format!("{}  {line}", listed.id.short()))?;
+            }
+        }
+    }
     paper.line(&units::counted(snapshots.len() as u64, "snapshot", "snapshots"))
 }
 
@@ -187,6 +195,7 @@ fn row(context: &Context, listed: &Listed, pin: Option<&Pin>) -> [Vec<String>; 6
         tags.extend(record.label.as_deref().map(|label| format!("\"{}\"", name(label))));
         size.push(units::counted(record.summary.total_files_processed, "file", "files"));
         size.push(format!("+{}", units::bytes(record.summary.data_added_packed)));
+        size.extend(record.sqlite.as_ref().map(databases::words));
     }
     [
         vec![listed.id.short()],
