@@ -58,8 +58,6 @@ pub struct Validator {
     /// Hashes of the keys of open objects, and where each stands.
     keys: Vec<u64>,
     places: Vec<(u64, u64)>,
-    /// More keys were open than are remembered.
-    keys_lost: bool,
     /// The decoded beginning of a key, as far as it came in an earlier piece or behind an escape.
     key: Vec<u8>,
     /// The key is in `key`, not in the piece at hand.
@@ -86,7 +84,6 @@ impl Validator {
             levels: Vec::new(),
             keys: Vec::new(),
             places: Vec::new(),
-            keys_lost: false,
             key: Vec::new(),
             key_kept: false,
             unit: 0,
@@ -139,11 +136,6 @@ impl Validator {
             }
         }
         self.fault.take().or_else(|| self.duplicate.take())
-    }
-
-    /// Whether objects had too many keys to look for one that stands twice.
-    pub fn keys_lost(&self) -> bool {
-        self.keys_lost
     }
 
     fn place(&self, offset: u64) -> (u64, u64) {
@@ -418,7 +410,6 @@ impl Validator {
         }
         let key = if self.key_kept { &self.key } else { rest };
         if self.keys.len() >= KEYS_MAX || key.len() >= KEY_BYTES_MAX {
-            self.keys_lost = true;
             return;
         }
         let hash = hash(key);
