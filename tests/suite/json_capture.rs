@@ -120,7 +120,7 @@ fn a_workspace_is_checked_and_nothing_else_is() {
     let facts = &last_line(&out)["json"];
     assert_eq!((code, &facts["files"], &facts["invalid"]), (0, &json!(1), &json!(1)), "{facts}");
     assert_eq!(facts["workspaces"][0]["steady"], json!(true));
-    assert_eq!(facts["workspaces"][0]["looks"], json!(1));
+    assert!(facts["workspaces"][0]["looks"].as_u64() >= Some(1));
     // One below a source, and another twice.
     let (code, out, _) =
         run(&["src", "--workspace", "src/sub", "--workspace", "ws", "--workspace", "ws", "--strict"]);
@@ -218,7 +218,7 @@ fn what_moved_while_a_workspace_was_read_is_read_again() {
     });
     assert_eq!(problems, [""; 0]);
     let facts = done.json.clone().expect("facts");
-    assert_eq!((facts.workspaces[0].looks, facts.workspaces[0].steady), (2, true));
+    assert!(facts.workspaces[0].looks >= 2 && facts.workspaces[0].steady, "{facts:?}");
     assert_eq!(stored(&repository, &done, "data/a.json").as_deref(), Some("{\"state\": 2,}"));
     assert_eq!(stored(&repository, &done, "data/b.json").as_deref(), Some("[]"));
     assert_eq!(stored(&repository, &done, "data/c.json"), None);
