@@ -30,6 +30,7 @@ pub mod repository;
 // Floor 4: trees
 pub mod source;
 pub mod manifest;
+pub mod rules;
 
 // Floor 5: work
 pub mod backup;
@@ -42,6 +43,7 @@ pub mod repair;
 pub mod stats;
 pub mod restore;
 pub mod archive;
+pub mod verify;
 
 // Floor 7: settings
 pub mod settings;

@@ -12,12 +12,15 @@ use crate::format::entry::{Entry, path_order};
 use crate::manifest::walk::is_below;
 use crate::source::listed::Looker;
 use crate::source::{FileSource, Found, Step};
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// Looks at a workspace before it is given up as never still.
-const LOOKS_MAX: u64 = 5;
+const LOOKS_MAX: u64 = 6;
 /// Time for whoever writes to come to an end.
-const PAUSE: Duration = Duration::from_millis(25);
+const PAUSE: Duration = Duration::from_millis(50);
+/// Time stamps are that coarse, or finer: two writes so close to one another may bear the same.
+const TICK_NANOS: i64 = 100_000_000;
 /// Rows held at once; a larger workspace is not looked at again.
 const HELD_MAX: usize = 100_000;
 
@@ -32,6 +35,9 @@ pub struct Steady<'a> {
     /// It has too many rows to hold.
     too_large: bool,
     held: Vec<Row>,
+    /// Files that were written shortly before they were read, and read again when that was long enough ago for any later
+    /// write to show.
+    settled: HashSet<Vec<u8>>,
 }
 
 /// What one look came to.
@@ -44,8 +50,8 @@ struct Look {
 
 impl<'a> Steady<'a> {
     pub fn new(shared: &'a Shared<'a>, source: &'a FileSource, looker: Looker) -> Self {
-        let (hands, current, too_large, held) = (None, None, false, Vec::new());
-        Steady { shared, source, looker, hands, current, too_large, held }
+        let (hands, current, too_large, held, settled) = Default::default();
+        Steady { shared, source, looker, hands, current, too_large, held, settled }
     }
 
     /// Takes a row; answers those that may go on now.
@@ -168,15 +174,40 @@ impl<'a> Steady<'a> {
             look.moved += 1;
             return self.read(found, None, Change::New, rows);
         };
-        if shared.databases.accounts_for(&old.entry.path) || is_same(&old, &found) {
+        let same = is_same(&old, &found);
+        let doubtful = old.stat.racy && old.entry.is_file() && !self.settled.contains(&old.entry.path);
+        if shared.databases.accounts_for(&old.entry.path) || (same && !doubtful) {
             rows.push(old);
             return Ok(());
+        }
+        if same {
+            return self.read_doubtful(found, old, rows, look);
         }
         // A directory's times follow from what happened in it, which is looked at by itself.
         let is_dir = old.entry.is_dir() && found.entry.is_dir();
         look.moved += u64::from(!is_dir);
         let change = if old.change == Change::New { Change::New } else { Change::Changed };
         self.read(found, Some(old.entry), change, rows)
+    }
+
+    /// A file whose time stamps cannot tell whether it was written after it was read.
+    fn read_doubtful(
+        &mut self,
+        found: Box<Found>,
+        old: Row,
+        rows: &mut Vec<Row>,
+        look: &mut Look,
+    ) -> Result<()> {
+        let now = self.shared.databases.now().nanoseconds();
+        let waited = now.saturating_sub(found.stat.ctime.nanoseconds()) >= TICK_NANOS;
+        let (path, before) = (old.entry.path.clone(), old.entry.content.clone());
+        self.read(found, Some(old.entry), old.change, rows)?;
+        let same = rows.last().is_some_and(|row| row.entry.path == path && row.entry.content == before);
+        look.moved += u64::from(!same || !waited);
+        if waited {
+            self.settled.insert(path);
+        }
+        Ok(())
     }
 
     fn read(

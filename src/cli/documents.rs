@@ -4,8 +4,9 @@ use super::failure::Failure;
 use super::names::{escape, shown};
 use super::options::decoded;
 use super::output::Output;
+use super::rules::is_good;
 use crate::backup::JsonOptions;
-use crate::format::snapshot::{JsonFacts, Snapshot};
+use crate::format::snapshot::{JsonFacts, RulesTried, Snapshot};
 use crate::source::roots::Root;
 use crate::units;
 use clap::Args;
@@ -21,13 +22,24 @@ pub struct JsonArgs {
     /// Check the JSON files of all sources
     #[arg(long)]
     validate_json: bool,
-    /// End with exit code 3 when a JSON file is not sound
+    /// Try these rules on each workspace in place of its `.snapkeep/rules.toml`
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+    /// End with exit code 3 when a JSON file is not sound or a rule does not pass
     #[arg(long)]
     pub strict: bool,
 }
 
 impl JsonArgs {
     pub fn options(&self) -> Result<JsonOptions, Failure> {
+        if self.rules.is_some() && self.workspace.is_empty() {
+            return Err(Failure::usage("--rules are tried on a --workspace; name one"));
+        }
+        if self.strict && self.workspace.is_empty() && !self.validate_json {
+            return Err(Failure::usage(
+                "--strict needs something to be strict about: --workspace or --validate-json",
+            ));
+        }
         let mut workspaces = Vec::new();
         for dir in &self.workspace {
             let shown = escape(dir.as_os_str().as_encoded_bytes());
@@ -49,8 +61,9 @@ impl JsonArgs {
     }
 
     /// Whether what was found makes the backup one to look at.
-    pub fn objects(&self, facts: Option<&JsonFacts>) -> bool {
-        self.strict && facts.is_some_and(|facts| facts.invalid > 0)
+    pub fn objects(&self, facts: Option<&JsonFacts>, tried: &[RulesTried]) -> bool {
+        let faulty = facts.is_some_and(|facts| facts.invalid > 0);
+        self.strict && (faulty || !tried.iter().all(is_good))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::names::decode_path;
 use crate::format::entry::{Entry, Kind};
-use crate::format::snapshot::{DatabaseFacts, Databases, GitState, JsonFacts, Repaired, Summary};
+use crate::format::snapshot::{DatabaseFacts, Databases, GitState, JsonFacts, Repaired, RulesTried, Summary};
 use crate::repository::notes::Pin;
 use crate::repository::snapshots::Listed;
 use base64::Engine;
@@ -127,6 +127,9 @@ pub struct SnapshotJson<'a> {
     sqlite: Option<&'a Databases>,
     #[serde(skip_serializing_if = "Option::is_none")]
     json: Option<&'a JsonFacts>,
+    /// What came of rules.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rules: Option<&'a [RulesTried]>,
 }
 
 /// There for a pinned snapshot.
@@ -184,12 +187,18 @@ impl<'a> SnapshotJson<'a> {
             repaired: record.repaired.as_ref(),
             sqlite: record.sqlite.as_ref(),
             json: record.json.as_ref(),
+            rules: None,
         }
     }
 
     #[must_use]
     pub fn pinned(self, pin: Option<&'a Pin>) -> Self {
         SnapshotJson { pin: pin.map(|p| PinJson { label: p.label.as_deref() }), ..self }
+    }
+
+    #[must_use]
+    pub fn ruled(self, rules: Option<&'a Vec<RulesTried>>) -> Self {
+        SnapshotJson { rules: rules.map(Vec::as_slice), ..self }
     }
 
     #[must_use]

@@ -15,6 +15,7 @@ mod output;
 mod password;
 mod policy;
 mod repairs;
+mod rules;
 mod restore_key;
 mod seen;
 mod sources;
@@ -81,6 +82,8 @@ enum Word {
     Completions(c::completions::Args),
     Man(c::man::Args),
     Version(c::version::Args),
+    Verify(c::verify::Args),
+    InitRules(c::init_rules::Args),
 }
 
 /// Runs the program with these arguments, its own name first.
@@ -143,6 +146,8 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Completions(args) => c::completions::run(args),
         Word::Man(args) => c::man::run(context, args),
         Word::Version(_) => c::version::run(context),
+        Word::Verify(args) => c::verify::run(context, args),
+        Word::InitRules(args) => c::init_rules::run(context, args),
     }
 }
 

@@ -264,6 +264,21 @@ pub struct Note {
     pub what: NoteKind,
 }
 
+/// What came of trying the rules of a directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RulesTried {
+    /// As in `paths`.
+    pub directory: String,
+    /// Rules that passed, failed, and could not be tried or had nothing to be tried on.
+    pub passed: u64,
+    pub failed: u64,
+    pub errors: u64,
+    /// The first reasons, for people.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+}
+
 /// One thing that a repair did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairAction {
@@ -295,6 +310,8 @@ pub enum NoteKind {
     },
     /// What a repair did to the repository; `snapshot` is empty.
     Repair { actions: Vec<RepairAction> },
+    /// What came of trying rules on the snapshot.
+    Rules(RulesTried),
     /// Written by a later version; kept, not understood.
     #[serde(other)]
     Unknown,

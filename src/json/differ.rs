@@ -191,21 +191,25 @@ impl Walk<'_, '_> {
             (self.a.items(old).collect(), self.b.items(new).collect());
         let pairs = match_items(self.a, &before, self.b, &after);
         let order: Vec<usize> = pairs.iter().map(|(i, _)| *i).collect();
-        let in_order: HashSet<usize> = ascending(&order).into_iter().map(|n| pairs[n].1).collect();
-        let partner: HashMap<usize, usize> = pairs.iter().map(|(i, j)| (*j, *i)).collect();
-        let lives: HashSet<usize> = order.into_iter().collect();
+        let (mut partner, mut lives) = (vec![None; after.len()], vec![false; before.len()]);
+        for (i, j) in &pairs {
+            (partner[*j], lives[*i]) = (Some((*i, false)), true);
+        }
+        for n in ascending(&order) {
+            partner[pairs[n].1] = Some((pairs[n].0, true));
+        }
         let (mut i, mut at) = (0, 0);
         for (j, item) in after.iter().enumerate() {
-            match partner.get(&j) {
-                Some(from) if in_order.contains(&j) => {
-                    self.leave(&before, i..*from, at, &lives);
+            match partner[j] {
+                Some((from, true)) => {
+                    self.leave(&before, i..from, at, &lives);
                     i = from + 1;
-                    self.element((*from, j, at), |walk| walk.both(before[*from], *item));
+                    self.element((from, j, at), |walk| walk.both(before[from], *item));
                 }
-                Some(from) => self.element((*from, j, at), |walk| {
-                    walk.tell(What::Moved, true, "add", Some(before[*from]), Some(*item));
+                Some((from, false)) => self.element((from, j, at), |walk| {
+                    walk.tell(What::Moved, true, "add", Some(before[from]), Some(*item));
                     let outer = std::mem::replace(&mut walk.within_move, true);
-                    walk.both(before[*from], *item);
+                    walk.both(before[from], *item);
                     walk.within_move = outer;
                 }),
                 None => self.element((j, j, at), |walk| {
@@ -218,9 +222,9 @@ impl Walk<'_, '_> {
     }
 
     /// Elements that go from position `at`: for good, or to stand elsewhere.
-    fn leave(&mut self, before: &[Node], range: std::ops::Range<usize>, at: usize, lives: &HashSet<usize>) {
+    fn leave(&mut self, before: &[Node], range: std::ops::Range<usize>, at: usize, lives: &[bool]) {
         for i in range {
-            let gone = !lives.contains(&i);
+            let gone = !lives[i];
             let what = if gone { What::Removed } else { What::Moved };
             self.element((i, at, at), |walk| walk.tell(what, gone, "remove", Some(before[i]), None));
         }

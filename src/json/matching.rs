@@ -6,12 +6,18 @@ use std::collections::HashMap;
 /// Cells of the largest table of common subsequences; stretches that need more are paired by position.
 const CELLS_MAX: usize = 1 << 20;
 
+/// Longer arrays are not matched: their elements are paired by position. Bounds memory.
+const ITEMS_MAX: usize = 1 << 18;
+
 /// Names that usually tell the elements of an array apart, the likeliest first.
 const USUAL: [&[u8]; 10] =
     [b"id", b"key", b"uuid", b"_id", b"agent_id", b"task_id", b"guid", b"slug", b"path", b"name"];
 
 /// Elements of the earlier array that live on in the later one: positions in both, ascending in the later.
 pub fn match_items(a: &Doc<'_>, old: &[Node], b: &Doc<'_>, new: &[Node]) -> Vec<(usize, usize)> {
+    if old.len().max(new.len()) > ITEMS_MAX {
+        return (0..old.len().min(new.len())).map(|n| (n, n)).collect();
+    }
     if let Some(pairs) = by_key(a, old, b, new) {
         return pairs;
     }
@@ -100,6 +106,9 @@ fn anchors(x: &[u64], y: &[u64]) -> Vec<(usize, usize)> {
 
 /// Places of a longest ascending run within `numbers`, which are all different.
 pub fn ascending(numbers: &[usize]) -> Vec<usize> {
+    if numbers.windows(2).all(|pair| pair[0] < pair[1]) {
+        return (0..numbers.len()).collect();
+    }
     // For each length the place of the smallest number that ends a run so long.
     let mut ends: Vec<usize> = Vec::new();
     let mut before: Vec<Option<usize>> = Vec::with_capacity(numbers.len());

@@ -2,7 +2,7 @@
 //!
 //! Bounded whatever the text: a bit and a number for each open level, the keys of open objects as hashes.
 
-use super::scan::{Digits, hash, plain_end};
+use super::scan::{Digits, behind_digits, behind_spaces, hash, plain_end};
 use super::{DEPTH_MAX, Fault, Form, Sort};
 
 /// Keys of open objects that are remembered; where there are more, nobody looks for one that stands twice.
@@ -35,6 +35,13 @@ enum State {
     Failed,
 }
 
+impl State {
+    /// White space may come.
+    fn is_between(self) -> bool {
+        matches!(self, State::Value(_) | State::Key(_) | State::Colon | State::After | State::Done)
+    }
+}
+
 /// An array or object that is open.
 #[derive(Clone, Copy)]
 struct Level {
@@ -43,22 +50,14 @@ struct Level {
     keys: u32,
 }
 
-/// A key of an open object and its place.
-#[derive(Clone, Copy)]
-struct Seen {
-    hash: u64,
-    line: u64,
-    column: u64,
-}
-
 /// Checks one text; may be used again after `reset`.
 pub struct Validator {
     form: Form,
     state: State,
     levels: Vec<Level>,
-    keys: Vec<Seen>,
-    /// More keys were open than are remembered.
-    keys_lost: bool,
+    /// Hashes of the keys of open objects, and where each stands.
+    keys: Vec<u64>,
+    places: Vec<(u64, u64)>,
     /// The decoded beginning of a key, as far as it came in an earlier piece or behind an escape.
     key: Vec<u8>,
     /// The key is in `key`, not in the piece at hand.
@@ -84,7 +83,7 @@ impl Validator {
             state: State::Start,
             levels: Vec::new(),
             keys: Vec::new(),
-            keys_lost: false,
+            places: Vec::new(),
             key: Vec::new(),
             key_kept: false,
             unit: 0,
@@ -100,14 +99,14 @@ impl Validator {
 
     /// Forgets the text, keeps the memory.
     pub fn reset(&mut self, form: Form) {
-        let (mut levels, mut keys, mut key) = Default::default();
-        std::mem::swap(&mut levels, &mut self.levels);
-        std::mem::swap(&mut keys, &mut self.keys);
-        std::mem::swap(&mut key, &mut self.key);
+        let mut levels = std::mem::take(&mut self.levels);
+        let (mut keys, mut places) = (std::mem::take(&mut self.keys), std::mem::take(&mut self.places));
+        let mut key = std::mem::take(&mut self.key);
         levels.clear();
         keys.clear();
+        places.clear();
         key.clear();
-        *self = Validator { levels, keys, key, ..Validator::new(form) };
+        *self = Validator { levels, keys, places, key, ..Validator::new(form) };
     }
 
     /// The next piece of the text.
@@ -137,11 +136,6 @@ impl Validator {
             }
         }
         self.fault.take().or_else(|| self.duplicate.take())
-    }
-
-    /// Whether objects had too many keys to look for one that stands twice.
-    pub fn keys_lost(&self) -> bool {
-        self.keys_lost
     }
 
     fn place(&self, offset: u64) -> (u64, u64) {
@@ -189,7 +183,8 @@ impl Validator {
     fn between(&mut self, bytes: &[u8], mut at: usize) -> usize {
         while let Some(&byte) = bytes.get(at) {
             match byte {
-                b' ' | b'\t' | b'\r' => at += 1,
+                b' ' => at = behind_spaces(bytes, at + 1),
+                b'\t' | b'\r' => at += 1,
                 b'\n' => {
                     at += 1;
                     if self.form == Form::Lines && !self.new_line() {
@@ -198,7 +193,12 @@ impl Validator {
                     self.line += 1;
                     self.line_start = self.offset + at as u64;
                 }
-                _ => return self.mark(bytes, at, byte),
+                _ => {
+                    at = self.mark(bytes, at, byte);
+                    if !self.state.is_between() {
+                        return at;
+                    }
+                }
             }
         }
         at
@@ -214,15 +214,15 @@ impl Validator {
 
     fn mark(&mut self, bytes: &[u8], at: usize, byte: u8) -> usize {
         match (self.state, byte) {
-            (State::Value(_), b'"') => self.begin_text(at, false),
-            (State::Key(_), b'"') => self.begin_text(at, true),
+            (State::Value(_), b'"') => return self.begin_text(bytes, at, false),
+            (State::Key(_), b'"') => return self.begin_text(bytes, at, true),
             (State::Value(_), b'{') => return self.open(bytes, at, true),
             (State::Value(_), b'[') => return self.open(bytes, at, false),
             (State::Value(true), b']') => self.close(),
             (State::Key(true), b'}') => self.close(),
-            (State::Value(_), b'-') => self.state = State::Number(Digits::Minus),
-            (State::Value(_), b'0') => self.state = State::Number(Digits::Zero),
-            (State::Value(_), b'1'..=b'9') => self.state = State::Number(Digits::Whole),
+            (State::Value(_), b'-') => return self.number(bytes, at + 1, Digits::Minus),
+            (State::Value(_), b'0') => return self.number(bytes, at + 1, Digits::Zero),
+            (State::Value(_), b'1'..=b'9') => return self.number(bytes, at + 1, Digits::Whole),
             (State::Value(_), b't') => self.state = State::Word(b"true", 1),
             (State::Value(_), b'f') => self.state = State::Word(b"false", 1),
             (State::Value(_), b'n') => self.state = State::Word(b"null", 1),
@@ -258,26 +258,21 @@ impl Validator {
                 self.find_duplicate(start);
             }
             self.keys.truncate(start);
+            self.places.truncate(start);
         }
         self.value_done();
     }
 
     fn find_duplicate(&mut self, start: usize) {
-        let keys = &mut self.keys[start..];
-        let mut later: Option<Seen> = None;
-        if keys.len() <= 12 {
-            for (n, key) in keys.iter().enumerate() {
-                if keys[..n].iter().any(|k| k.hash == key.hash) {
-                    later = Some(*key);
-                    break;
-                }
-            }
+        let (keys, places) = (&self.keys[start..], &self.places[start..]);
+        let later = if keys.len() <= 12 {
+            (1..keys.len()).find(|n| keys[..*n].contains(&keys[*n])).map(|n| places[n])
         } else {
-            keys.sort_unstable_by_key(|k| (k.hash, k.line, k.column));
-            let twice = keys.windows(2).filter(|pair| pair[0].hash == pair[1].hash).map(|pair| pair[1]);
-            later = twice.min_by_key(|k| (k.line, k.column));
-        }
-        if let Some(Seen { line, column, .. }) = later {
+            let mut all: Vec<(u64, (u64, u64))> = keys.iter().copied().zip(places.iter().copied()).collect();
+            all.sort_unstable();
+            all.windows(2).filter(|pair| pair[0].0 == pair[1].0).map(|pair| pair[1].1).min()
+        };
+        if let Some((line, column)) = later {
             let what = "an object has this key twice";
             self.duplicate = Some(Fault { line, column, sort: Sort::DuplicateKey, what });
         }
@@ -287,11 +282,14 @@ impl Validator {
         self.state = if self.levels.is_empty() { State::Done } else { State::After };
     }
 
-    fn begin_text(&mut self, at: usize, is_key: bool) {
-        self.text_start = self.place(self.offset + at as u64);
-        self.key.clear();
-        self.key_kept = false;
+    fn begin_text(&mut self, bytes: &[u8], at: usize, is_key: bool) -> usize {
+        if is_key {
+            self.text_start = self.place(self.offset + at as u64);
+            self.key.clear();
+            self.key_kept = false;
+        }
         self.state = State::Text(is_key);
+        self.text(bytes, at + 1, is_key)
     }
 
     /// The plain part of a string, up to its end, an escape, or the end of the piece.
@@ -307,6 +305,10 @@ impl Validator {
             Some(b'"') => {
                 if is_key {
                     self.key_done(&bytes[at..end]);
+                    if bytes.get(end + 1) == Some(&b':') {
+                        self.state = State::Value(false);
+                        return end + 2;
+                    }
                     self.state = State::Colon;
                 } else {
                     self.value_done();
@@ -408,16 +410,19 @@ impl Validator {
         }
         let key = if self.key_kept { &self.key } else { rest };
         if self.keys.len() >= KEYS_MAX || key.len() >= KEY_BYTES_MAX {
-            self.keys_lost = true;
             return;
         }
         let hash = hash(key);
-        let (line, column) = self.text_start;
-        self.keys.push(Seen { hash, line, column });
+        self.keys.push(hash);
+        self.places.push(self.text_start);
     }
 
     fn number(&mut self, bytes: &[u8], mut at: usize, mut digits: Digits) -> usize {
-        while let Some(&byte) = bytes.get(at) {
+        loop {
+            if digits.repeats() {
+                at = behind_digits(bytes, at);
+            }
+            let Some(&byte) = bytes.get(at) else { break };
             match digits.next(byte) {
                 Some(next) => digits = next,
                 None if digits.may_end() => {

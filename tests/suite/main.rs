@@ -27,6 +27,7 @@ mod golden;
 mod hostile;
 mod json_capture;
 mod json_cli;
+mod json_rules;
 mod json_text;
 mod kills;
 mod loop_disk;

@@ -9,9 +9,11 @@ use crate::cli::failure::{FAILED, Failure, INCOMPLETE, NO_REPOSITORY, Outcome, u
 use crate::cli::json::Message;
 use crate::cli::names::shown;
 use crate::cli::options::per_cent;
+use crate::cli::rules;
 use crate::cli::sources::{ExcludeArgs, SourceArgs, StreamArgs};
 use crate::cli::terminal::Watch;
 use crate::clock::Timestamp;
+use crate::format::snapshot::RulesTried;
 use crate::progress::Problem;
 use crate::repository::Repository;
 use crate::repository::snapshots::{SnapshotFilter, list, resolve};
@@ -112,11 +114,18 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let done = done?;
     let problems = done.summary.problems;
     documents::warn(&context.output, done.json.as_ref());
+    let tried = rules::after_backup(context, &repository, &done, args.json.rules.as_deref());
+    let untried = tried.is_err();
+    let tried = tried.unwrap_or_else(|failure| {
+        let why = failure.message.unwrap_or_default();
+        context.output.warn(&format!("the snapshot is saved, but its rules could not be tried: {why}"));
+        Vec::new()
+    });
     let told = match context.output.json {
-        true => context.output.result(&summary(&done, problems)),
-        false => context.output.say(&story(&done, &missing, problems).join("\n")),
+        true => context.output.result(&summary(&done, problems, &tried)),
+        false => context.output.say(&story(&done, &missing, problems, &tried).join("\n")),
     };
-    let incomplete = problems > 0 || args.json.objects(done.json.as_ref());
+    let incomplete = problems > 0 || untried || args.json.objects(done.json.as_ref(), &tried);
     Ok(context.output.told(told, if incomplete { INCOMPLETE } else { 0 }))
 }
 
@@ -237,7 +246,7 @@ const COUNTS: &[&str] = &[
     "total_bytes_processed",
 ];
 
-fn summary(done: &Done, problems: u64) -> Message {
+fn summary(done: &Done, problems: u64, tried: &[RulesTried]) -> Message {
     let mut message = Message::new("summary");
     if done.dry_run {
         message = message.with("dry_run", true);
@@ -256,13 +265,19 @@ fn summary(done: &Done, problems: u64) -> Message {
     }
     message = message.with("sqlite", databases::summary(done));
     match &done.json {
-        Some(facts) => message.with("json", serde_json::to_value(facts).unwrap_or_default()),
+        Some(facts) => {
+            let mut json = serde_json::to_value(facts).unwrap_or_default();
+            if !tried.is_empty() {
+                json["rules"] = serde_json::to_value(tried).unwrap_or_default();
+            }
+            message.with("json", json)
+        }
         None => message,
     }
 }
 
 /// The summary for people: what was saved, what of it was new, what it takes, what is missing.
-fn story(done: &Done, missing: &[Problem], problems: u64) -> Vec<String> {
+fn story(done: &Done, missing: &[Problem], problems: u64, tried: &[RulesTried]) -> Vec<String> {
     let s = &done.summary;
     let files = units::counted(s.total_files_processed, "file", "files");
     let dirs = units::counted(s.dirs_new + s.dirs_changed + s.dirs_unmodified, "directory", "directories");
@@ -293,6 +308,7 @@ fn story(done: &Done, missing: &[Problem], problems: u64) -> Vec<String> {
     if let Some(facts) = &done.json {
         lines.push(format!("  json:  {}", documents::words(facts)));
     }
+    lines.extend(tried.iter().map(|tried| format!("  rules: {}", rules::summary(tried))));
     if let Some(all) = &done.databases {
         lines.push(format!("  sqlite: {}", databases::words(all)));
     }

@@ -41,9 +41,11 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let mut watch = Watch::beside_results(context);
     let versions = history(&reader, &snapshots, &path, &watch.progress);
     if let Some(key) = &key {
+        let unreadable = |v: &Version| matches!(v.state, State::Unreadable(_));
+        let damaged = versions.as_ref().is_ok_and(|all| all.iter().any(unreadable));
         let values = versions.and_then(|v| of_versions(&reader, &v, key, &watch.progress));
         watch.finish();
-        return told_values(context, &values?, &path, key);
+        return told_values(context, &values?, &path, key).map(|code| if damaged { DAMAGED } else { code });
     }
     watch.finish();
     let versions = versions?;

@@ -24,3 +24,5 @@ pub mod stats;
 pub mod tag;
 pub mod undelete;
 pub mod version;
+pub mod verify;
+pub mod init_rules;

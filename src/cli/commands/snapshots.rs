@@ -9,6 +9,7 @@ use crate::cli::json::{SnapshotJson, TrashJson};
 use crate::cli::names::{decode_path, escape};
 use crate::cli::options::{FilterArgs, TrashArgs, snapshots_named};
 use crate::cli::output::Paper;
+use crate::cli::rules;
 use crate::cli::table::{Column, Table};
 use crate::clock::Timestamp;
 use crate::format::FileName;
@@ -82,7 +83,8 @@ fn page(context: &Context, args: &Args, listing: &Listing) -> Result<(), Failure
     let mut paper = context.output.paper();
     match (context.output.json, args.group_by) {
         (true, None) => {
-            let json = |l| SnapshotJson::new(l).pinned(listing.pins.get(&l.id));
+            let json =
+                |l| SnapshotJson::new(l).pinned(listing.pins.get(&l.id)).ruled(listing.rules.get(&l.id));
             let all: Vec<_> = listing.snapshots.iter().map(json).collect();
             paper.json(&all)?;
         }
@@ -121,7 +123,10 @@ fn print(
     }
     if context.output.verbose > 0 {
         for listed in snapshots {
-            for line in databases::lines(&listed.record).into_iter().chain(documents::lines(&listed.record)) {
+            let tried = listing.rules.get(&listed.id).into_iter().flatten();
+            let tried = tried.map(|tried| format!("rules: {}", rules::summary(tried)));
+            let json = documents::lines(&listed.record).into_iter().chain(tried);
+            for line in databases::lines(&listed.record).into_iter().chain(json) {
                 paper.line(&format!("{}  {line}", listed.id.short()))?;
             }
         }
