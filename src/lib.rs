@@ -42,6 +42,9 @@ pub mod stats;
 pub mod restore;
 pub mod archive;
 
+// Floor 6: jobs made of several
+pub mod in_place;
+
 // Floor 7: settings
 pub mod settings;
 

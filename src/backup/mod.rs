@@ -18,7 +18,7 @@ use crate::backend::dry::DryBackend;
 use crate::clock::{Clock, Timestamp};
 use crate::compress::Level;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::snapshot::{self, SessionInfo, Snapshot, Summary};
+use crate::format::snapshot::{self, BeforeRestore, SessionInfo, Snapshot, Summary};
 use crate::id::SnapshotId;
 use crate::manifest::walk::Groups;
 use crate::progress::{Progress, Report};
@@ -76,6 +76,8 @@ pub struct Options {
     /// Count files and bytes ahead of the backup, for a progress bar that knows its end.
     pub scan: bool,
     pub sqlite: SqliteOptions,
+    /// This is a safety snapshot; its paths are those that will be restored, whether or not they are there.
+    pub before_restore: Option<BeforeRestore>,
 }
 
 impl Default for Options {
@@ -95,6 +97,7 @@ impl Default for Options {
             workers: 0,
             scan: false,
             sqlite: SqliteOptions::default(),
+            before_restore: None,
         }
     }
 }
@@ -142,7 +145,7 @@ pub fn run(
     };
     let mut writer = Writer::open(&repository, options.level, &session_info(start))?;
     let listing = snapshots::list(&repository)?;
-    let paths = record::paths(input);
+    let paths = options.before_restore.as_ref().map_or_else(|| record::paths(input), |b| b.paths.clone());
     let series = record::Series::find(&listing, options, &paths)?;
     let parent = match &series.parent {
         // A parent that cannot be read costs time, not the backup.

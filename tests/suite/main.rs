@@ -53,3 +53,4 @@ mod sqlite;
 mod sqlite_growth;
 mod sqlite_kept;
 mod sqlite_live;
+mod in_place;

@@ -23,4 +23,5 @@ pub mod snapshots;
 pub mod stats;
 pub mod tag;
 pub mod undelete;
+pub mod undo;
 pub mod version;
