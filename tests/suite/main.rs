@@ -54,3 +54,4 @@ mod sqlite_growth;
 mod sqlite_kept;
 mod sqlite_live;
 mod in_place;
+mod in_place_sqlite;
