@@ -101,7 +101,8 @@ pub fn by_policy<'a>(
         let (safety, usual): (Vec<&Listed>, Vec<&Listed>) =
             group.iter().copied().partition(|l| l.record.before_restore.is_some());
         for (members, counts) in [(usual, true), (safety, false)] {
-            let point = |l: &&'a Listed| Point { time: l.time(), clocked: l.is_clocked(), tags: &l.record.tags };
+            let point =
+                |l: &&'a Listed| Point { time: l.time(), clocked: l.is_clocked(), tags: &l.record.tags };
             let points: Vec<Point<'_>> = members.iter().map(point).collect();
             let decision = decide(&points, policy, now, zone);
             if counts {

@@ -222,7 +222,8 @@ fn same_directory(a: &Job, b: &Job) -> bool {
 }
 
 fn one(restoring: &Restoring<'_>, marks: &Marks, job: &Job) -> Result<()> {
-    if restoring.job(job)? && job.verdict != Verdict::Skip {
+    // Nobody can say of a database in use what its file should hold; it was compared as what it is.
+    if restoring.job(job)? && job.verdict != Verdict::Skip && !job.database {
         marks.set(&job.entry, job.at);
     }
     Ok(())

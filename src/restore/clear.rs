@@ -7,6 +7,7 @@ use super::tally::{Tally, add};
 use crate::error::{Context, Error, Result};
 use crate::os::beneath;
 use crate::os::dir::{self, Handle, Names, Status, Trail};
+use crate::os::fault::reach;
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
@@ -45,6 +46,7 @@ impl Clear<'_> {
         }
         beneath::remove_file(dir, name.to_bytes()).context(cannot)?;
         drop(closed);
+        reach("deleted");
         add(&self.tally.files_deleted, 1);
         Ok(())
     }

@@ -12,6 +12,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::entry::{Entry, Extent, Flags};
 use crate::manifest::content::{extents, for_each_piece};
 use crate::os::dir::{Handle, Status};
+use crate::os::fault::reach;
 use crate::os::process::holders;
 use crate::os::{beneath, storage};
 use crate::progress::Progress;
@@ -174,7 +175,8 @@ impl Restoring<'_> {
         let mut staged = Staged(file);
         self.stage(entry, &mut staged.0)?;
         self.judge(entry, &staged.0)?;
-        let log = place.status("-wal").context(|| "cannot look at its log")?;
+        reach("database-staged");
+        let (main, log) = (look(&place, "")?, look(&place, "-wal")?);
         let keep_going = || self.tally.progress.keep_going();
         let manner = Manner { wait: how.wait, keep_going: &keep_going };
         // What was stored as it lay is a state only together with what was stored beside it.
@@ -185,10 +187,16 @@ impl Restoring<'_> {
         match way {
             Way::Exchanged(_) => {
                 add(&self.tally.databases_exchanged, 1);
-                if written_since(how, &job.old, log.as_ref()) {
+                if written_since(how, [main, log]) {
                     let what = "was written to after the safety snapshot was made; those last changes are in no snapshot";
                     self.tally.warning(&entry.path, what);
                 }
+            }
+            Way::Replace(closed) if written_since(how, [main, log]) => {
+                closed.give_back();
+                let what =
+                    "was written to after the safety snapshot was made, and is left alone; do it again";
+                return Err(Error::new(ErrorKind::Refused, what));
             }
             Way::Replace(closed) => {
                 let moved = self.swap(job, dir, &place, &mut temp, (&staged.0, &closed));
@@ -247,20 +255,26 @@ impl Restoring<'_> {
         temp: &mut Temp<'_>,
         (staged, closed): (&File, &Closed),
     ) -> Result<()> {
+        reach("database-closed");
         self.finish_file(job, staged)?;
         staged.sync_all().context(|| "cannot write it out")?;
         replace::remove_companions(place, closed)?;
         storage::sync_directory(dir).context(|| "cannot write out the directory")?;
+        reach("companions-gone");
         self.move_in(job, dir, temp)?;
+        reach("database-renamed");
         storage::sync_directory(dir).context(|| "cannot write out the directory")
     }
 }
 
 /// Whether the database was written to between the safety snapshot and our own change, as far as its files told when it was
 /// its turn.
-fn written_since(how: &InPlace, old: &Option<Status>, log: Option<&Status>) -> bool {
-    let files = old.iter().chain(log);
-    how.saved.is_some_and(|saved| files.into_iter().any(|status| status.mtime > saved))
+fn written_since(how: &InPlace, files: [Option<Status>; 2]) -> bool {
+    how.saved.is_some_and(|saved| files.iter().flatten().any(|status| status.mtime > saved))
+}
+
+fn look(place: &Place, suffix: &str) -> Result<Option<Status>> {
+    place.status(suffix).context(|| "cannot look at the database")
 }
 
 /// For a file that is no state by itself: only while nobody has what stands there open.

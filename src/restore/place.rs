@@ -16,6 +16,7 @@ use crate::format::entry::{Entry, Flags, Kind};
 use crate::os::apply;
 use crate::os::beneath::{self, Beneath};
 use crate::os::dir::{self, Handle};
+use crate::os::fault::reach;
 use crate::os::process::is_root;
 use crate::repository::random;
 use crate::repository::reader::Reader;
@@ -172,9 +173,11 @@ impl Restoring<'_> {
         if self.in_place.is_some() {
             // What it replaces was durable.
             file.sync_all().context(|| "cannot write it out")?;
+            reach("file-staged");
         }
         drop(file);
         self.move_in(job, dir, &mut temp)?;
+        reach("file-renamed");
         if entry.link != 0 {
             self.links.found(entry, id);
         }

@@ -99,12 +99,7 @@ fn compare(reader: &Reader, plan: &Plan, beneath: &Beneath, tally: &Tally<'_>, e
 }
 
 /// Reads a file from its start and compares it with what is stored.
-pub fn compare_open(
-    reader: &Reader,
-    progress: &Progress,
-    mut file: &mut File,
-    content: &Content,
-) -> Result<()> {
+pub fn compare_open(reader: &Reader, progress: &Progress, file: &mut File, content: &Content) -> Result<()> {
     let cannot = || "cannot read it back";
     if dir::status_of(&*file).context(cannot)?.size != content.size {
         return Err(Error::corrupt("has another size on the disk than in the snapshot"));
@@ -119,7 +114,7 @@ pub fn compare_open(
             Extent::Chunk { id, len, repeat } => {
                 for _ in 0..repeat {
                     progress.keep_going()?;
-                    fill(&mut file, &mut buffer, u64::from(len)).context(cannot)?;
+                    fill(file, &mut buffer, u64::from(len)).context(cannot)?;
                     if reader.keyring().chunk_id(ChunkSort::Content, &buffer) != id {
                         return Err(differs(at));
                     }
@@ -130,7 +125,7 @@ pub fn compare_open(
                 let end = at.saturating_add(len);
                 while at < end {
                     progress.keep_going()?;
-                    fill(&mut file, &mut buffer, (end - at).min(HOLE_STEP)).context(cannot)?;
+                    fill(file, &mut buffer, (end - at).min(HOLE_STEP)).context(cannot)?;
                     if buffer.iter().any(|&b| b != 0) {
                         return Err(differs(at));
                     }

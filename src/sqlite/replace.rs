@@ -11,6 +11,7 @@ use super::header::{self, lock_page};
 use super::image::Bytes;
 use super::place::Place;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::os::fault::reach;
 use crate::os::held::{Hold, hold};
 use crate::os::process::{Holders, holders};
 use rusqlite::config::DbConfig;
@@ -362,10 +363,12 @@ impl Exchange<'_> {
                 return Err(e);
             }
         };
+        reach("pages-written");
         if let Err(e) = self.retry("COMMIT") {
             let _ = self.db.execute_batch("ROLLBACK");
             return Err(e);
         }
+        reach("committed");
         self.verify(before)?;
         Ok(count)
     }
@@ -405,7 +408,7 @@ impl Exchange<'_> {
         while let Some(row) = rows.next().map_err(|e| hindrance(&e))? {
             let number: u32 = row.get(0).map_err(|e| hindrance(&e))?;
             there = number;
-            if number % 1024 == 0 {
+            if number.is_multiple_of(1024) {
                 (self.manner.keep_going)()?;
             }
             if number > pages || number == lock {
@@ -439,7 +442,7 @@ impl Exchange<'_> {
             .map_err(|e| hindrance(&e))?;
         let others = differing.iter().rev().copied().filter(|number| *number > 1);
         for (count, number) in others.chain([1]).enumerate() {
-            if count % 1024 == 0 {
+            if count.is_multiple_of(1024) {
                 (self.manner.keep_going)()?;
             }
             self.staged.read_at(u64::from(number - 1) * size as u64, &mut page)?;
@@ -447,6 +450,7 @@ impl Exchange<'_> {
                 renumber(&mut page, &old);
             }
             insert.execute(rusqlite::params![number, page]).map_err(|e| hindrance(&e))?;
+            reach("page-written");
         }
         drop(insert);
         if there > pages {

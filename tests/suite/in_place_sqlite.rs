@@ -63,7 +63,10 @@ fn a_closed_database_goes_back_and_forth() {
         work(&db, 7);
         assert_eq!(state(&db, &home.path("")), 12);
         let story = home.good(&in_place(&home, "latest"));
-        assert!(!SUFFIXES.iter().any(|suffix| *suffix != "-journal" && there(&db, suffix)), "{mode}: {story}");
+        assert!(
+            !SUFFIXES.iter().any(|suffix| *suffix != "-journal" && there(&db, suffix)),
+            "{mode}: {story}"
+        );
         assert!(mode != "wal" || fs::read(&db).expect("read") == bytes, "the very file");
         assert_eq!(state(&db, &home.path("")), 5, "{mode}: {story}");
         let again = home.good(&in_place(&home, "latest"));
@@ -134,7 +137,10 @@ fn a_database_that_is_open_changes_in_one_step() {
         // Larger than before.
         home.good(&["undo", "--yes", &safety(&story)]);
         assert_eq!(open.must("SELECT n FROM counter"), "Integer(205)");
-        assert_eq!(open.must("SELECT count(*), min(extra) FROM more, account"), "Integer(250000),Text(\"x\")");
+        assert_eq!(
+            open.must("SELECT count(*), min(extra) FROM more, account"),
+            "Integer(250000),Text(\"x\")"
+        );
         assert_eq!(open.must("PRAGMA integrity_check"), "Text(\"ok\")");
         home.good(&["undo", "--yes"]);
         assert_eq!(open.must("SELECT n FROM counter"), "Integer(6)");
@@ -188,8 +194,10 @@ fn another_layout_is_refused_while_somebody_has_it_open() {
         drop(open);
         home.good(&in_place(&home, "latest"));
         assert_eq!(state(&db, &home.path("")), 4, "{mode}");
-        let size: i64 =
-            Connection::open(&db).expect("opens").query_row("PRAGMA page_size", [], |r| r.get(0)).expect("asked");
+        let size: i64 = Connection::open(&db)
+            .expect("opens")
+            .query_row("PRAGMA page_size", [], |r| r.get(0))
+            .expect("asked");
         assert_eq!(size, 1024);
     }
 }
@@ -250,7 +258,10 @@ fn auto_vacuum_and_reserved_bytes_survive() {
         let home = Home::new();
         home.good(&["init"]);
         let db = home.path("src/app.db");
-        Connection::open(&db).expect("opens").execute_batch(&format!("PRAGMA auto_vacuum={vacuum}; CREATE TABLE t(x);")).expect("made");
+        Connection::open(&db)
+            .expect("opens")
+            .execute_batch(&format!("PRAGMA auto_vacuum={vacuum}; CREATE TABLE t(x);"))
+            .expect("made");
         create_in(&db);
         work(&db, 100);
         home.good(&["backup", "src"]);

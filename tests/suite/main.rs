@@ -55,3 +55,4 @@ mod sqlite_kept;
 mod sqlite_live;
 mod in_place;
 mod in_place_sqlite;
+mod in_place_kills;
