@@ -45,6 +45,9 @@ pub mod restore;
 pub mod archive;
 pub mod verify;
 
+// Floor 6: jobs made of several
+pub mod in_place;
+
 // Floor 7: settings
 pub mod settings;
 

@@ -20,7 +20,7 @@ use crate::backend::dry::DryBackend;
 use crate::clock::{Clock, Timestamp};
 use crate::compress::Level;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::snapshot::{self, SessionInfo, Snapshot, Summary};
+use crate::format::snapshot::{self, BeforeRestore, SessionInfo, Snapshot, Summary};
 use crate::id::SnapshotId;
 use crate::manifest::walk::Groups;
 use crate::progress::{Progress, Report};
@@ -89,6 +89,8 @@ pub struct Options {
     pub scan: bool,
     pub sqlite: SqliteOptions,
     pub json: JsonOptions,
+    /// This is a safety snapshot; its paths are those that will be restored, whether or not they are there.
+    pub before_restore: Option<BeforeRestore>,
 }
 
 impl Default for Options {
@@ -109,6 +111,7 @@ impl Default for Options {
             scan: false,
             sqlite: SqliteOptions::default(),
             json: JsonOptions::default(),
+            before_restore: None,
         }
     }
 }
@@ -158,7 +161,7 @@ pub fn run(
     };
     let mut writer = Writer::open(&repository, options.level, &session_info(start))?;
     let listing = snapshots::list(&repository)?;
-    let paths = record::paths(input);
+    let paths = options.before_restore.as_ref().map_or_else(|| record::paths(input), |b| b.paths.clone());
     let series = record::Series::find(&listing, options, &paths)?;
     let parent = match &series.parent {
         // A parent that cannot be read costs time, not the backup.

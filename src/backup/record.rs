@@ -102,6 +102,7 @@ pub fn snapshot(
         repaired: None,
         sqlite: outcome.databases.clone(),
         json: outcome.json.clone(),
+        before_restore: options.before_restore.clone(),
     }
 }
 

@@ -7,6 +7,7 @@ mod databases;
 mod documents;
 mod failure;
 mod groups;
+mod in_place;
 mod json;
 mod layers;
 mod names;
@@ -74,6 +75,7 @@ enum Word {
     Copy(c::copy::Args),
     Forget(Box<c::forget::Args>),
     Undelete(c::undelete::Args),
+    Undo(c::undo::Args),
     Pin(c::pin::Args),
     Tag(c::tag::Args),
     #[command(subcommand)]
@@ -138,6 +140,7 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Copy(args) => c::copy::run(context, args),
         Word::Forget(args) => c::forget::run(context, args),
         Word::Undelete(args) => c::undelete::run(context, args),
+        Word::Undo(args) => c::undo::run(context, args),
         Word::Pin(args) => c::pin::run(context, args),
         Word::Dump(args) => c::dump::run(context, args),
         Word::Tag(args) => c::tag::run(context, args),

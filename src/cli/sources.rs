@@ -97,6 +97,7 @@ impl ExcludeArgs {
             exclude_if_present: self.exclude_if_present.clone(),
             exclude_larger_than: self.exclude_larger_than,
             git_ignore: self.git_ignore,
+            no_ignore_files: false,
         }
     }
 

@@ -219,6 +219,38 @@ pub struct Snapshot {
     pub sqlite: Option<Databases>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub json: Option<JsonFacts>,
+    /// For a safety snapshot: the restore it was made before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before_restore: Option<BeforeRestore>,
+}
+
+/// A restore over what was there, as far as taking it back needs it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BeforeRestore {
+    /// The snapshot that was put back, 32 hex digits.
+    pub from: String,
+    /// What was put back, as `paths` are written.
+    pub paths: Vec<String>,
+    /// The patterns by which it was chosen.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub includes: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub iincludes: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub excludes: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub iexcludes: Vec<String>,
+    /// What the snapshot does not have was deleted.
+    #[serde(skip_serializing_if = "is_false")]
+    pub delete: bool,
+    /// The restore was itself one that took another back.
+    #[serde(skip_serializing_if = "is_false")]
+    pub undo: bool,
+}
+
+fn is_false(is: &bool) -> bool {
+    !*is
 }
 
 /// What a repaired snapshot lacks.

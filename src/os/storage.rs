@@ -9,6 +9,11 @@ pub fn sync_filesystem(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::syncfs(fd)?)
 }
 
+/// Makes the names in an open directory durable.
+pub fn sync_directory(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::fsync(fd)?)
+}
+
 /// Asks the kernel to drop what it holds of a file in memory, so that reading it reads the disk. Only a wish.
 pub fn forget_cached(fd: impl AsFd) {
     let _ = rustix::fs::fadvise(fd, 0, None, rustix::fs::Advice::DontNeed);

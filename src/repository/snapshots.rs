@@ -169,9 +169,11 @@ pub fn list(repository: &Repository) -> Result<Listing> {
     Ok(listing)
 }
 
-/// The snapshot meant by an id prefix (4 or more hex digits), `latest`, `latest~N` or `@TIME`.
+/// The snapshot meant by an id prefix (4 or more hex digits), `latest`, `latest~N` or `@TIME`. Safety snapshots are the state
+/// that somebody wanted to get away from: they are only meant where they are named.
 pub fn resolve(listing: &Listing, text: &str, filter: &SnapshotFilter, now: Timestamp) -> Result<Listed> {
-    let matching = || listing.snapshots.iter().filter(|l| filter.matches(&l.record));
+    let usual = |l: &&Listed| l.record.before_restore.is_none() && filter.matches(&l.record);
+    let matching = || listing.snapshots.iter().filter(usual);
     let nothing = |what: String| Error::new(ErrorKind::NotFound, what);
     if let [(id, _), ..] = listing.damaged.as_slice()
         && (text.starts_with("latest") || text.starts_with('@'))

@@ -60,3 +60,6 @@ mod sqlite;
 mod sqlite_growth;
 mod sqlite_kept;
 mod sqlite_live;
+mod in_place;
+mod in_place_sqlite;
+mod in_place_kills;

@@ -196,6 +196,7 @@ fn options(context: &Context, args: &Args, repository: &Repository) -> Result<Op
         scan: !args.no_scan && Watch::shows(context),
         user: usual.user,
         workers: usual.workers,
+        before_restore: usual.before_restore,
         sqlite: args.sqlite.options(context).map_err(usage)?,
         json: args.json.options()?,
     })

@@ -23,6 +23,7 @@ pub mod snapshots;
 pub mod stats;
 pub mod tag;
 pub mod undelete;
+pub mod undo;
 pub mod version;
 pub mod verify;
 pub mod init_rules;
