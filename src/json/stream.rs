@@ -230,6 +230,9 @@ impl Validator {
             (State::After, b',') => {
                 let in_object = self.levels.last().is_some_and(|l| l.is_object);
                 self.state = if in_object { State::Key(false) } else { State::Value(false) };
+                if in_object && bytes.get(at + 1) == Some(&b'"') {
+                    return self.begin_text(bytes, at + 1, true);
+                }
             }
             (State::After, b'}') if self.levels.last().is_some_and(|l| l.is_object) => self.close(),
             (State::After, b']') if self.levels.last().is_some_and(|l| !l.is_object) => self.close(),
@@ -305,9 +308,14 @@ impl Validator {
             Some(b'"') => {
                 if is_key {
                     self.key_done(&bytes[at..end]);
+                    // What mostly follows, without a way round.
                     if bytes.get(end + 1) == Some(&b':') {
                         self.state = State::Value(false);
-                        return end + 2;
+                        return match bytes.get(end + 2) {
+                            Some(b'"') => self.begin_text(bytes, end + 2, false),
+                            Some(b'1'..=b'9') => self.number(bytes, end + 3, Digits::Whole),
+                            _ => end + 2,
+                        };
                     }
                     self.state = State::Colon;
                 } else {
