@@ -3,6 +3,7 @@
 mod commands;
 mod context;
 mod databases;
+mod dumped;
 mod failure;
 mod groups;
 mod json;
@@ -13,9 +14,11 @@ mod output;
 mod password;
 mod policy;
 mod repairs;
+mod rows;
 mod seen;
 mod sources;
 mod stop;
+mod stored;
 mod table;
 mod terminal;
 
@@ -59,6 +62,7 @@ enum Word {
     #[command(visible_alias = "extract")]
     Restore(Box<c::restore::Args>),
     Dump(c::dump::Args),
+    Sql(Box<c::sql::Args>),
     #[command(visible_alias = "gc")]
     Prune(c::prune::Args),
     #[command(subcommand)]
@@ -134,6 +138,7 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Undelete(args) => c::undelete::run(context, args),
         Word::Pin(args) => c::pin::run(context, args),
         Word::Dump(args) => c::dump::run(context, args),
+        Word::Sql(args) => c::sql::run(context, args),
         Word::Tag(args) => c::tag::run(context, args),
         Word::Key(word) => c::key::run(context, word),
         Word::ShowConfig(_) => c::show_config::run(context),

@@ -9,11 +9,14 @@
 
 pub mod check;
 mod copies;
+pub mod dump;
 pub mod ffi;
 pub mod header;
 pub mod image;
 pub mod pin;
 pub mod place;
+pub mod query;
+pub mod schema;
 pub mod scratch;
 pub mod wal;
 
