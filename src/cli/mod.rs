@@ -15,6 +15,7 @@ mod password;
 mod policy;
 mod repairs;
 mod rows;
+mod rows_diff;
 mod seen;
 mod sources;
 mod stop;

@@ -5,6 +5,7 @@ pub mod diff;
 pub mod find;
 pub mod history;
 pub mod live;
+pub mod rows;
 
 use crate::format::entry::{Entry, Kind};
 

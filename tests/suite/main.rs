@@ -49,6 +49,7 @@ mod source;
 mod source_filter;
 mod witness;
 mod yard;
+mod rows_diff;
 mod rows_sql;
 mod sqlite;
 mod sqlite_growth;
