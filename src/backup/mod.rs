@@ -114,6 +114,8 @@ pub struct Outcome {
     pub unverified: Vec<Vec<u8>>,
     /// The databases captured, as the record has them.
     pub databases: Option<snapshot::Databases>,
+    /// Databases with more rows whose foreign key leads nowhere than the parent's had.
+    pub orphans: Vec<facts::NewOrphans>,
     pub start: Timestamp,
     pub end: Timestamp,
     /// Entries left out by rules, of the repository itself, on other file systems, gone before they were seen.
@@ -159,6 +161,8 @@ pub fn run(
         // Packs under way are finished, for the next run to find; if that fails, it is the cause of the rest.
         Err(e) => return Err(ended_early(&mut writer, e)),
     };
+    let orphans = facts::new_orphans(known, stored.databases.as_ref());
+    orphans.iter().for_each(|new| report.warning(&new.problem()));
     let packed = writer.flush()?;
     let end = clock.now();
     let mut summary = stored.summary;
@@ -175,6 +179,7 @@ pub fn run(
         parity_added: packed.parity_bytes,
         unverified: stored.unverified,
         databases: stored.databases,
+        orphans,
         start,
         end,
         left_out: stored.left_out,

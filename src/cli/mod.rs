@@ -16,6 +16,8 @@ mod policy;
 mod repairs;
 mod rows;
 mod rows_diff;
+mod rows_history;
+mod rows_verify;
 mod seen;
 mod sources;
 mod stop;
@@ -69,6 +71,7 @@ enum Word {
     #[command(subcommand)]
     Session(c::session::Word),
     Check(c::check::Args),
+    Verify(c::verify::Args),
     #[command(subcommand)]
     Repair(c::repair::Word),
     Stats(c::stats::Args),
@@ -132,6 +135,7 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Prune(args) => c::prune::run(context, args),
         Word::Session(word) => c::session::run(context, word),
         Word::Check(args) => c::check::run(context, args),
+        Word::Verify(args) => c::verify::run(context, args),
         Word::Repair(word) => c::repair::run(context, word),
         Word::Stats(args) => c::stats::run(context, args),
         Word::Copy(args) => c::copy::run(context, args),

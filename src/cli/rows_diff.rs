@@ -292,7 +292,7 @@ impl Told<'_> {
     }
 }
 
-fn sign(change: &SchemaChange) -> &'static str {
+pub fn sign(change: &SchemaChange) -> &'static str {
     match (&change.before, &change.after) {
         (Some(_), Some(_)) => "M",
         (None, _) => "+",
@@ -300,7 +300,7 @@ fn sign(change: &SchemaChange) -> &'static str {
     }
 }
 
-fn schema_json(change: &SchemaChange) -> Json {
+pub fn schema_json(change: &SchemaChange) -> Json {
     json!({
         "type": change.kind, "name": change.name, "table": change.table, "modifier": sign(change),
         "before": change.before, "after": change.after,

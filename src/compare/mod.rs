@@ -6,6 +6,7 @@ pub mod find;
 pub mod history;
 pub mod live;
 pub mod rows;
+pub mod rows_history;
 
 use crate::format::entry::{Entry, Kind};
 

@@ -50,6 +50,7 @@ mod source_filter;
 mod witness;
 mod yard;
 mod rows_diff;
+mod rows_history;
 mod rows_sql;
 mod sqlite;
 mod sqlite_growth;

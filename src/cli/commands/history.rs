@@ -5,6 +5,7 @@ use crate::cli::failure::{DAMAGED, FAILED, Failure, Outcome, usage};
 use crate::cli::json::{Message, type_word};
 use crate::cli::names::{escape, shown};
 use crate::cli::options::FilterArgs;
+use crate::cli::rows_history;
 use crate::cli::table::{Column, Table};
 use crate::cli::terminal::Watch;
 use crate::clock::Timestamp;
@@ -20,6 +21,12 @@ pub struct Args {
     /// The path, as it was backed up
     #[arg(id = "of", value_name = "PATH")]
     path: PathBuf,
+    /// Show when this table of a database changed
+    #[arg(long, value_name = "TABLE")]
+    table: Option<String>,
+    /// With --table: show when the row with this primary key (or number) changed; several columns with commas
+    #[arg(long, value_name = "KEY", requires = "table")]
+    key: Option<String>,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -27,6 +34,9 @@ pub struct Args {
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let filter = args.filter.filter().map_err(usage)?;
     let path = Root::new(&args.path).map_err(usage)?.stored;
+    if let Some(table) = &args.table {
+        return rows_history::run(context, &path, &filter, table, args.key.as_deref());
+    }
     let repository = context.open()?;
     let mut snapshots = list(&repository)?.snapshots;
     snapshots.retain(|s| filter.matches(&s.record));

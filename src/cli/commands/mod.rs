@@ -24,4 +24,5 @@ pub mod sql;
 pub mod stats;
 pub mod tag;
 pub mod undelete;
+pub mod verify;
 pub mod version;
