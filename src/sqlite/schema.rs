@@ -147,13 +147,18 @@ pub fn named<'o>(objects: &'o [Object], name: &str) -> Result<&'o Object> {
     if let Some(found) = found.or_else(|| tables().find(|object| object.name.eq_ignore_ascii_case(name))) {
         return Ok(found);
     }
-    let mut names: Vec<&str> = tables().map(|object| object.name.as_str()).collect();
-    names.sort_by_key(|other| (distance(other, name), other.len()));
-    let what = match names.as_slice() {
-        [] => format!("the database has no table `{name}`; it has no tables at all"),
-        [nearest, ..] => format!("the database has no table `{name}`; did you mean `{nearest}`?"),
+    let what = match nearest(objects, name) {
+        None => format!("the database has no table `{name}`; it has no tables at all"),
+        Some(nearest) => format!("the database has no table `{name}`; did you mean `{nearest}`?"),
     };
     Err(Error::new(ErrorKind::NotFound, what))
+}
+
+/// The table or view whose name is most like this one.
+pub fn nearest<'o>(objects: &'o [Object], name: &str) -> Option<&'o str> {
+    let asked = |object: &&Object| object.kind == "table" || object.kind == "view";
+    let names = objects.iter().filter(asked).map(|object| object.name.as_str());
+    names.min_by_key(|other| (distance(other, name), other.len()))
 }
 
 /// How many letters must be added, removed or replaced to get from one to the other, small and capital ones being the same.

@@ -12,9 +12,15 @@ use snapkeep::compare::rows::{Version, pair, scopes, with_live};
 use snapkeep::format::entry::Entry;
 use snapkeep::progress::Progress;
 use snapkeep::repository::Repository;
-use snapkeep::sqlite::difference::{Presence, TableChange, Telling};
+use snapkeep::sqlite::difference::{Pair, Presence, TableChange, Telling};
+use snapkeep::sqlite::dump::Dump;
+use snapkeep::sqlite::ffi::open_bytes;
+use snapkeep::sqlite::image::Bytes;
+use snapkeep::sqlite::query::Reading;
 use snapkeep::sqlite::query::Value as Told;
 use snapkeep::sqlite::rows::{RowChange, Scope};
+use snapkeep::sqlite::scope::Scopes;
+use snapkeep::sqlite::tree::PageSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -416,4 +422,83 @@ fn diff_tells_of_databases_in_words_and_json() {
     assert_eq!(run.status.code(), Some(1), "{run:?}");
     assert!(text(&run.stderr).contains("app.db"), "{run:?}");
     let _ = Home::new();
+}
+
+/// A database as bytes.
+struct Bare(Vec<u8>);
+
+impl Bytes for Bare {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&mut self, at: u64, out: &mut [u8]) -> snapkeep::error::Result<()> {
+        out.copy_from_slice(&self.0[at as usize..at as usize + out.len()]);
+        Ok(())
+    }
+}
+
+/// Compares two images by their pages; how many tables were told.
+fn by_pages(a: &[u8], b: &[u8]) -> snapkeep::error::Result<usize> {
+    let open = |bytes: &[u8]| Reading::new(open_bytes(Box::new(Bare(bytes.to_vec())))?, Arc::default());
+    let pair = Pair::new(open(a)?, open(b)?)?;
+    let all = |size: u32, pages: u32| {
+        let mut set = PageSet::new(pages);
+        let size = size as usize;
+        for page in
+            (0..pages as usize).filter(|n| a.get(n * size..(n + 1) * size) != b.get(n * size..(n + 1) * size))
+        {
+            set.insert(page as u32 + 1);
+        }
+        Ok(set)
+    };
+    let objects = (pair.before_objects.as_slice(), pair.after_objects.as_slice());
+    let scopes = Scopes::new(Box::new(Bare(a.to_vec())), Box::new(Bare(b.to_vec())), objects, &all)?;
+    let mut tables = 0;
+    let scope = |x: &_, y: &_| scopes.as_ref().map_or(Ok(Scope::All), |scopes| scopes.of(x, y));
+    pair.rows(&scope, true, &mut |telling| {
+        tables += usize::from(matches!(telling, Telling::Table(_)));
+        Ok(())
+    })?;
+    Dump::new(&pair.after, &mut std::io::sink())?.run(None)?;
+    Ok(tables)
+}
+
+#[test]
+fn damaged_databases_are_errors_and_nothing_worse() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("app.db");
+    set_up(&path, "PRAGMA page_size=512; PRAGMA auto_vacuum=1;");
+    let db = Connection::open(&path).expect("opens");
+    let seed = std::env::var("SNAPKEEP_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(0xdead_beef_u64);
+    println!("SNAPKEEP_SEED={seed}");
+    let mut random = Random(seed);
+    edit(&db, &mut random, 300);
+    let good = fs::read(&path).expect("read");
+    edit(&db, &mut random, 10);
+    let later = fs::read(&path).expect("read");
+    assert_eq!(by_pages(&good, &later).expect("compared"), 7);
+    let (mut told, mut refused) = (0, 0);
+    for round in 0..rounds(150, 20_000) {
+        let mut bad = later.clone();
+        for _ in 0..=random.below(4) {
+            // Most of it at the beginnings of pages, where what they are is said.
+            let page = random.below(bad.len() as u64 / 512) * 512;
+            let at = page + if random.below(3) > 0 { random.below(24) } else { random.below(512) };
+            bad[at as usize] = random.next() as u8;
+        }
+        if round % 10 == 9 {
+            bad.truncate(random.below(bad.len() as u64) as usize / 512 * 512);
+        }
+        match by_pages(&good, &bad) {
+            Ok(_) => told += 1,
+            Err(e) => {
+                refused += 1;
+                assert!(!e.message().is_empty());
+            }
+        }
+        let _ = by_pages(&bad, &good);
+    }
+    println!("{told} compared, {refused} refused");
+    assert!(told > 0 && refused > 0);
 }

@@ -4,8 +4,9 @@ use super::cli::{Home, text};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 use serde_json::Value as Json;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 /// Databases of every kind that the tests of rows go through; `prefix` comes before the tables are made.
 pub fn create_all_kinds(path: &Path, prefix: &str) {
@@ -214,7 +215,7 @@ fn wrong_questions_are_told_in_one_line() {
     home.good(&["backup", "src"]);
     for (sql, code, words) in [
         ("SELEC 1", 2, "syntax error"),
-        ("SELECT * FROM persn", 2, "no such table: persn"),
+        ("SELECT * FROM persn", 2, "no such table: persn; did you mean `person`?"),
         ("SELECT nix FROM person", 2, "no such column: nix"),
         ("SELECT 1; SELECT 2", 2, "more than one statement"),
         ("", 2, "no statement"),
@@ -240,6 +241,25 @@ fn wrong_questions_are_told_in_one_line() {
     assert_eq!(run.status.code(), Some(2));
     let run = asked(&home, &["--memory", "1M", "SELECT hex(randomblob(4000000)) ORDER BY 1"]);
     assert!(run.status.code() == Some(1) && text(&run.stderr).contains("--memory"), "{run:?}");
+}
+
+#[test]
+fn an_endless_question_ends_at_an_interrupt() {
+    let home = home_with("");
+    let endless = "WITH RECURSIVE c(n) AS (VALUES(1) UNION ALL SELECT n+1 FROM c) SELECT n FROM c";
+    for sql in [endless.to_owned(), format!("{endless} WHERE n<90000 OR n<0")] {
+        let target = name(&home, "src/app.db");
+        let mut command = home.command(&["sql", "--csv", target.as_str(), sql.as_str()]);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("runs");
+        let mut out = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        out.read_line(&mut line).expect("a line");
+        assert_eq!(line, "n\n");
+        let id = rustix::process::Pid::from_raw(child.id() as i32).expect("an id");
+        rustix::process::kill_process(id, rustix::process::Signal::INT).expect("sent");
+        std::io::copy(&mut out, &mut std::io::sink()).expect("read to its end");
+        assert_eq!(child.wait().expect("ended").code(), Some(130));
+    }
 }
 
 #[test]

@@ -7,8 +7,9 @@ use crate::cli::rows::{Shape, Sheet};
 use crate::cli::stop::Stop;
 use crate::cli::stored::Stored;
 use crate::cli::terminal::Watch;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::sqlite::query::limit_memory;
+use crate::sqlite::schema::{nearest, objects};
 use crate::units;
 use std::ffi::OsString;
 use std::io::{BufWriter, IsTerminal};
@@ -68,9 +69,23 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     ));
     let wrong = matches!(&asked, Err(e) if e.kind() == ErrorKind::Invalid);
     // SQL that cannot be carried out is the asker's to mend.
+    let asked = asked.map_err(|e| {
+        match missing(e.message()).and_then(|name| Some((name, objects(&reading).ok()?))) {
+            Some((name, all)) if wrong => match nearest(&all, name) {
+                Some(other) => Error::invalid(format!("{}; did you mean `{other}`?", e.message())),
+                None => e,
+            },
+            _ => e,
+        }
+    });
     stop.or(asked.map_err(|e| if e.kind() == ErrorKind::Corrupt { e.context(stored.shown()) } else { e }))
         .map_err(|failure| if wrong { Failure { code: USAGE, ..failure } } else { failure })?;
     told.map(|()| 0)
+}
+
+/// The table that SQLite did not find.
+fn missing(message: &str) -> Option<&str> {
+    message.split_once("no such table: ").map(|(_, name)| name.trim_start_matches("main."))
 }
 
 /// How rows are to be written to standard output.
