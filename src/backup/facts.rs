@@ -3,7 +3,8 @@
 use crate::clock::Timestamp;
 use crate::format::snapshot::{DatabaseCheck, DatabaseFacts, DatabaseLog, DatabaseSource, Databases};
 use crate::id::hex;
-use crate::repository::snapshots::encode_path;
+use crate::progress::Problem;
+use crate::repository::snapshots::{decode_path, encode_path};
 use crate::sqlite::check::{Depth, Findings, Verdict};
 use crate::sqlite::pin::Pin;
 
@@ -115,6 +116,44 @@ pub fn captured(path: &[u8], pin: &Pin, findings: Findings, now: Timestamp) -> D
         tables,
         source: source(pin),
     }
+}
+
+/// A database that lost its ends: rows whose foreign key leads nowhere, and how many there were.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewOrphans {
+    /// The stored path.
+    pub path: Vec<u8>,
+    pub before: u64,
+    pub now: u64,
+}
+
+impl NewOrphans {
+    pub fn problem(&self) -> Problem {
+        let new = crate::units::counted(self.now - self.before, "row", "rows");
+        let message = format!(
+            "{new} more than in the snapshot before have a foreign key that leads nowhere ({} now); \
+             `snapkeep diff latest~1 latest --orphans` names them",
+            crate::units::count(self.now)
+        );
+        Problem { item: self.path.clone(), during: "read", message }
+    }
+}
+
+/// Databases that have more orphans than they had, by the counts of both records.
+pub fn new_orphans(before: Option<&Databases>, now: Option<&Databases>) -> Vec<NewOrphans> {
+    let known = before.map(|all| all.databases.as_slice()).unwrap_or_default();
+    let mut new = Vec::new();
+    for facts in now.iter().flat_map(|all| all.databases.iter()) {
+        let before = known.iter().find(|known| known.path == facts.path);
+        if let (Some(before), Some(now)) =
+            (before.and_then(|before| before.foreign_key_violations), facts.foreign_key_violations)
+            && now > before
+        {
+            let path = decode_path(facts.path.trim_start_matches('/'));
+            new.push(NewOrphans { path, before, now });
+        }
+    }
+    new
 }
 
 /// All facts of a snapshot, as many as its record has room for; those that are not well come first then.

@@ -133,6 +133,8 @@ pub struct Outcome {
     pub databases: Option<snapshot::Databases>,
     /// What was found out about JSON files; `None` when nobody asked.
     pub json: Option<snapshot::JsonFacts>,
+    /// Databases with more rows whose foreign key leads nowhere than the parent's had.
+    pub orphans: Vec<facts::NewOrphans>,
     pub start: Timestamp,
     pub end: Timestamp,
     /// Entries left out by rules, of the repository itself, on other file systems, gone before they were seen.
@@ -171,8 +173,8 @@ pub fn run(
     series.parent.iter().for_each(|parent| writer.follow(parent.id));
     let git = record::GitProbe::start(input);
     let before = series.parent.as_ref().map(|parent| &parent.record);
-    let databases = before.and_then(|record| record.sqlite.as_ref());
-    let databases = databases::Databases::new(&options.sqlite, databases, clock, progress);
+    let known = before.and_then(|record| record.sqlite.as_ref());
+    let databases = databases::Databases::new(&options.sqlite, known, clock, progress);
     let documents = before.and_then(|record| record.json.as_ref());
     let documents = documents::Documents::new(&options.json, input.files(), documents)?;
     let what = (parent, databases, documents);
@@ -181,6 +183,8 @@ pub fn run(
         // Packs under way are finished, for the next run to find; if that fails, it is the cause of the rest.
         Err(e) => return Err(ended_early(&mut writer, e)),
     };
+    let orphans = facts::new_orphans(known, stored.databases.as_ref());
+    orphans.iter().for_each(|new| report.warning(&new.problem()));
     let packed = writer.flush()?;
     packed.tell(report);
     let end = clock.now();
@@ -199,6 +203,7 @@ pub fn run(
         unverified: stored.unverified,
         databases: stored.databases,
         json: stored.json,
+        orphans,
         start,
         end,
         left_out: stored.left_out,

@@ -76,10 +76,19 @@ pub fn summary(done: &Outcome) -> Value {
         "failed": count(all, "failed"),
         "unknown": count(all, "unknown"),
         "not_listed": all.not_listed,
+        "new_orphans": done.orphans.iter().map(|new| new.now - new.before).sum::<u64>(),
         "skew_ms": all.skew_ms,
         "unverified": unverified.len(),
         "unverified_files": unverified,
         "files": all.databases,
+    })
+}
+
+/// What to say of rows whose foreign key leads nowhere since the snapshot before.
+pub fn orphans_line(done: &Outcome) -> Option<String> {
+    let new: u64 = done.orphans.iter().map(|new| new.now - new.before).sum();
+    (new > 0).then(|| {
+        format!("  orphans: {} since the snapshot before", units::counted(new, "new row", "new rows"))
     })
 }
 

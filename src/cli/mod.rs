@@ -5,6 +5,7 @@ mod commands;
 mod context;
 mod databases;
 mod documents;
+mod dumped;
 mod failure;
 mod groups;
 mod in_place;
@@ -18,9 +19,14 @@ mod policy;
 mod repairs;
 mod rules;
 mod restore_key;
+mod rows;
+mod rows_diff;
+mod rows_history;
+mod rows_verify;
 mod seen;
 mod sources;
 mod stop;
+mod stored;
 mod table;
 mod terminal;
 
@@ -64,11 +70,13 @@ enum Word {
     #[command(visible_alias = "extract")]
     Restore(Box<c::restore::Args>),
     Dump(c::dump::Args),
+    Sql(Box<c::sql::Args>),
     #[command(visible_alias = "gc")]
     Prune(c::prune::Args),
     #[command(subcommand)]
     Session(c::session::Word),
     Check(c::check::Args),
+    Verify(c::verify::Args),
     #[command(subcommand)]
     Repair(c::repair::Word),
     Stats(c::stats::Args),
@@ -84,7 +92,6 @@ enum Word {
     Completions(c::completions::Args),
     Man(c::man::Args),
     Version(c::version::Args),
-    Verify(c::verify::Args),
     InitRules(c::init_rules::Args),
 }
 
@@ -135,6 +142,7 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Prune(args) => c::prune::run(context, args),
         Word::Session(word) => c::session::run(context, word),
         Word::Check(args) => c::check::run(context, args),
+        Word::Verify(args) => c::verify::run(context, args),
         Word::Repair(word) => c::repair::run(context, word),
         Word::Stats(args) => c::stats::run(context, args),
         Word::Copy(args) => c::copy::run(context, args),
@@ -143,13 +151,13 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Undo(args) => c::undo::run(context, args),
         Word::Pin(args) => c::pin::run(context, args),
         Word::Dump(args) => c::dump::run(context, args),
+        Word::Sql(args) => c::sql::run(context, args),
         Word::Tag(args) => c::tag::run(context, args),
         Word::Key(word) => c::key::run(context, word),
         Word::ShowConfig(_) => c::show_config::run(context),
         Word::Completions(args) => c::completions::run(args),
         Word::Man(args) => c::man::run(context, args),
         Word::Version(_) => c::version::run(context),
-        Word::Verify(args) => c::verify::run(context, args),
         Word::InitRules(args) => c::init_rules::run(context, args),
     }
 }

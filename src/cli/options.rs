@@ -193,6 +193,11 @@ pub struct Target {
 }
 
 impl AtArgs {
+    /// What narrows the choice of snapshots.
+    pub fn filter(&self) -> Result<SnapshotFilter> {
+        self.filter.filter()
+    }
+
     /// `SNAP`, `SNAP:PATH`, or `:PATH` together with `--at`; without any text the snapshot meant by `--at`.
     pub fn target(
         &self,

@@ -6,6 +6,8 @@ pub mod find;
 pub mod history;
 pub mod inside;
 pub mod live;
+pub mod rows;
+pub mod rows_history;
 pub mod values;
 
 use crate::format::entry::{Content, Entry, Kind};

@@ -175,6 +175,8 @@ fn mark(bytes: &[u8; 48]) -> Mark {
 struct Source {
     bytes: Mutex<Box<dyn Bytes>>,
     failure: Mutex<Option<Error>>,
+    /// Bytes that SQLite asked for.
+    read: AtomicU64,
 }
 
 /// A read-only database over any bytes.
@@ -188,6 +190,11 @@ impl Opened {
     pub fn failure(&self) -> Option<Error> {
         self.source.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+
+    /// Bytes that SQLite has asked for so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.source.read.load(Ordering::Relaxed)
+    }
 }
 
 /// Databases about to be opened, by the number in their name.
@@ -198,7 +205,8 @@ const VFS_NAME: &CStr = c"snapkeep-bytes";
 /// Opens a read-only database on `bytes`, which must be a whole image; nothing can change it and nothing is locked.
 pub fn open_bytes(bytes: Box<dyn Bytes>) -> Result<Opened> {
     register_vfs()?;
-    let source = Arc::new(Source { bytes: Mutex::new(bytes), failure: Mutex::new(None) });
+    let source =
+        Arc::new(Source { bytes: Mutex::new(bytes), failure: Mutex::new(None), read: AtomicU64::new(0) });
     let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
     let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
     waiting.get_or_insert_default().insert(number, Arc::clone(&source));
@@ -211,7 +219,11 @@ pub fn open_bytes(bytes: Box<dyn Bytes>) -> Result<Opened> {
     let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
     waiting.get_or_insert_default().remove(&number);
     drop(waiting);
-    let connection = opened.map_err(|e| Error::corrupt(format!("cannot open the database image: {e}")))?;
+    let connection = opened.map_err(|e| {
+        // The header has been read by then, or could not be.
+        let failure = source.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failure.unwrap_or_else(|| Error::corrupt(format!("cannot open the database image: {e}")))
+    })?;
     Ok(Opened { connection, source })
 }
 
@@ -355,6 +367,7 @@ unsafe extern "C" fn file_read(
     let at = at as u64;
     let there = bytes.len().saturating_sub(at).min(out.len() as u64) as usize;
     out[there..].fill(0);
+    source.read.fetch_add(there as u64, Ordering::Relaxed);
     match bytes.read_at(at, &mut out[..there]) {
         Ok(()) if there == out.len() => ffi::SQLITE_OK,
         Ok(()) => ffi::SQLITE_IOERR_SHORT_READ,

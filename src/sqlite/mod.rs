@@ -11,13 +11,21 @@
 
 pub mod check;
 mod copies;
+pub mod difference;
+pub mod dump;
 pub mod ffi;
 pub mod header;
 pub mod image;
+mod order;
 pub mod pin;
 pub mod place;
+pub mod query;
 pub mod replace;
+pub mod rows;
+pub mod schema;
+pub mod scope;
 pub mod scratch;
+pub mod tree;
 pub mod wal;
 
 pub use header::{Header, MAGIC};

@@ -313,6 +313,7 @@ fn story(done: &Done, missing: &[Problem], problems: u64, tried: &[RulesTried]) 
     if let Some(all) = &done.databases {
         lines.push(format!("  sqlite: {}", databases::words(all)));
     }
+    lines.extend(databases::orphans_line(done));
     if let [one] = done.unverified.as_slice() {
         lines.push(format!("  unverified database: {}", shown(one)));
     } else if !done.unverified.is_empty() {

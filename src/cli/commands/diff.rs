@@ -7,6 +7,7 @@ use crate::cli::json::{Message, base64_if_needed};
 use crate::cli::names::{decode_path, shown};
 use crate::cli::options::{AtArgs, Target};
 use crate::cli::output::Paper;
+use crate::cli::rows_diff;
 use crate::cli::sources::ExcludeArgs;
 use crate::cli::stop::Stop;
 use crate::cli::terminal::Watch;
@@ -23,6 +24,7 @@ use crate::units;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Show what differs between two snapshots: + added, - removed, M content, T kind, U metadata
 #[derive(clap::Args, Debug)]
@@ -53,6 +55,8 @@ pub struct Args {
     patch: bool,
     #[command(flatten)]
     exclude: ExcludeArgs,
+    #[command(flatten)]
+    databases: rows_diff::RowsArgs,
 }
 
 pub fn run(context: &Context, args: &Args) -> Outcome {
@@ -68,7 +72,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let target = |text: &OsStr| AtArgs::default().target(&listing, Some(text), context.now());
     let before = target(&args.before)?;
     let after = args.after.as_deref().map(target).transpose()?;
-    let reader = repository.reader()?;
+    let reader = Arc::new(repository.reader()?);
     let (json, room) = (context.output.json, context.output.width());
     let manner = (!args.no_json).then_some(Manner { json, patch: args.patch, room });
     let mut told = Told { paper: context.output.paper(), json, silent: 0, reader: &reader, manner };
@@ -77,8 +81,17 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         Some(after) => two(&reader, &before, after, args, &watch, &mut told),
         None => live(context, &reader, &before, args, &watch, &mut told),
     };
+    let sides = rows_diff::Sides {
+        context,
+        reader: &reader,
+        progress: &watch.progress,
+        before: &before,
+        after: after.as_ref(),
+    };
+    let rows = if stats.is_ok() { rows_diff::run(&sides, &args.databases, &mut told.paper) } else { Ok(()) };
     watch.finish();
     let stats = stats?;
+    rows?;
     let names = (before.snapshot.record.id, after.map(|a| a.snapshot.record.id));
     told.end(&names.0, names.1.as_deref(), &stats)?;
     let silent = told.silent;

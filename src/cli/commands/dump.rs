@@ -3,6 +3,7 @@
 use crate::archive::{write_content, write_tar};
 use crate::cli::context::Context;
 use crate::cli::databases;
+use crate::cli::dumped;
 use crate::cli::failure::{FAILED, Failure, Outcome, usage};
 use crate::cli::names::shown;
 use crate::cli::options::{AtArgs, Target, stored};
@@ -41,10 +42,20 @@ pub struct Args {
     /// Write into FILE
     #[arg(short, long = "target", value_name = "FILE")]
     target_file: Option<PathBuf>,
+    #[command(flatten)]
+    rows: dumped::RowArgs,
 }
 
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let second = args.path.as_ref().map(|p| stored(p.as_bytes())).transpose()?;
+    if args.rows.wanted() {
+        let (at, target, file) = (&args.at, args.target.as_deref(), args.target_file.as_ref());
+        return dumped::run(
+            context,
+            &args.rows,
+            &dumped::Wish { at, target, second: second.as_deref(), file },
+        );
+    }
     let repository = context.open()?;
     let listing = list(&repository)?;
     let mut target = args.at.target(&listing, args.target.as_deref(), context.now())?;
@@ -113,7 +124,7 @@ fn value(context: &Context, reader: &Reader, from: &Target, key: &str, to: Optio
 }
 
 /// Where the bytes go; remembers whether the reader went away.
-struct Sink {
+pub struct Sink {
     to: To,
     closed: bool,
 }
@@ -124,7 +135,7 @@ enum To {
 }
 
 impl Sink {
-    fn open(path: Option<&PathBuf>, archive: bool) -> std::result::Result<Self, Failure> {
+    pub fn open(path: Option<&PathBuf>, archive: bool) -> std::result::Result<Self, Failure> {
         let to = match path {
             Some(path) => To::File(BufWriter::new(create(path)?)),
             None if archive && std::io::stdout().is_terminal() => {
@@ -133,6 +144,11 @@ impl Sink {
             None => To::Stdout(BufWriter::with_capacity(256 << 10, std::io::stdout())),
         };
         Ok(Sink { to, closed: false })
+    }
+
+    /// Whether the reader went away.
+    pub fn closed(&self) -> bool {
+        self.closed
     }
 
     fn noted<T>(&mut self, result: IoResult<T>) -> IoResult<T> {

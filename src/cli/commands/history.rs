@@ -6,6 +6,7 @@ use crate::cli::failure::{DAMAGED, FAILED, Failure, Outcome, usage};
 use crate::cli::json::{Message, type_word};
 use crate::cli::names::{escape, plain_json, shown};
 use crate::cli::options::FilterArgs;
+use crate::cli::rows_history;
 use crate::cli::table::{Column, Table};
 use crate::cli::terminal::Watch;
 use crate::clock::Timestamp;
@@ -23,8 +24,12 @@ pub struct Args {
     /// The path, as it was backed up
     #[arg(id = "of", value_name = "PATH")]
     path: PathBuf,
-    /// Show the versions of the value at this JSON pointer (/a/b) in it
-    #[arg(long, value_name = "POINTER")]
+    /// Show when this table of a database changed
+    #[arg(long, value_name = "TABLE")]
+    table: Option<String>,
+    /// Show the versions of the value at this JSON pointer (/a/b) in a JSON file; with --table, of the row with this primary
+    /// key (or number; several columns with commas)
+    #[arg(long, value_name = "KEY")]
     key: Option<String>,
     #[command(flatten)]
     filter: FilterArgs,
@@ -32,8 +37,11 @@ pub struct Args {
 
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let filter = args.filter.filter().map_err(usage)?;
-    let key = args.key.as_deref().map(Pointer::parse).transpose().map_err(usage)?;
     let path = Root::new(&args.path).map_err(usage)?.stored;
+    if let Some(table) = &args.table {
+        return rows_history::run(context, &path, &filter, table, args.key.as_deref());
+    }
+    let key = args.key.as_deref().map(Pointer::parse).transpose().map_err(usage)?;
     let repository = context.open()?;
     let mut snapshots = list(&repository)?.snapshots;
     snapshots.retain(|s| filter.matches(&s.record));

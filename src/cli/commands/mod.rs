@@ -20,6 +20,7 @@ pub mod restore;
 pub mod session;
 pub mod show_config;
 pub mod snapshots;
+pub mod sql;
 pub mod stats;
 pub mod tag;
 pub mod undelete;

@@ -1,10 +1,12 @@
-//! `verify`: rules tried on a snapshot, without restoring it, or on a live directory.
+//! `verify`: rules tried on a snapshot, without restoring it, or on a live directory; a database in use against its newest
+//! snapshot.
 
 use crate::cli::context::Context;
 use crate::cli::failure::{FAILED, Failure, Outcome, VALIDATION, usage};
 use crate::cli::json::Message;
 use crate::cli::names::{decode_path, escape, shown};
 use crate::cli::options::{AtArgs, Target};
+use crate::cli::rows_verify;
 use crate::cli::rules::tell;
 use crate::cli::terminal::Watch;
 use crate::progress::Progress;
@@ -17,11 +19,11 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Try the rules of JSON workspaces on a snapshot or on a live directory
+/// Try the rules of JSON workspaces on a snapshot or a live directory; compare a database in use with its newest snapshot
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A snapshot, a part of one, or a directory: latest, latest:/srv/agents, ./agents, /srv/agents
-    #[arg(value_name = "SNAP[:PATH]|DIR")]
+    /// A snapshot, a part of one, or a directory: latest, latest:/srv/agents, ./agents, /srv/agents; or a database: ./app.db
+    #[arg(value_name = "SNAP[:PATH]|DIR|DATABASE")]
     what: OsString,
     /// These rules in place of `.snapkeep/rules.toml`
     #[arg(long, value_name = "FILE")]
@@ -34,7 +36,14 @@ pub struct Args {
 type Tried = (String, Report);
 
 pub fn run(context: &Context, args: &Args) -> Outcome {
-    let (tried, snapshot) = match live_directory(&args.what) {
+    let live_path = live_path(&args.what);
+    if let Some(database) = live_path.as_ref().filter(|path| !path.is_dir()) {
+        if args.rules.is_some() {
+            return Err(Failure::usage("--rules are for snapshots and directories"));
+        }
+        return rows_verify::run(context, database, &args.at.filter().map_err(usage)?);
+    }
+    let (tried, snapshot) = match live_path {
         Some(dir) => (vec![live(context, &dir, args.rules.as_deref())?], None),
         None => {
             let repository = context.open()?;
@@ -52,7 +61,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
 }
 
 /// A path is what begins with a slash or a dot, or has a slash before any colon.
-fn live_directory(what: &OsStr) -> Option<PathBuf> {
+fn live_path(what: &OsStr) -> Option<PathBuf> {
     let bytes = what.as_bytes();
     let head = bytes.split(|b| *b == b':').next().unwrap_or_default();
     let is_path = !bytes.starts_with(b"@") && (bytes.starts_with(b".") || head.contains(&b'/'));
