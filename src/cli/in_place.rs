@@ -109,6 +109,15 @@ impl Job<'_> {
         self.told(&done, saved.as_ref())
     }
 
+    /// For what is changed in another way: the question, then the safety snapshot.
+    pub fn begin(&self) -> Result<Option<String>, Failure> {
+        may_ask(self.context, self.sure)?;
+        if !self.confirmed()? {
+            return Err(Failure::new(FAILED, "not confirmed; nothing was changed"));
+        }
+        Ok(self.safety(&self.ours())?.map(|saved| saved.id.short()))
+    }
+
     /// Directories of our own.
     fn ours(&self) -> Vec<PathBuf> {
         self.context.place().into_iter().chain(self.context.cache()).collect()

@@ -18,6 +18,7 @@ mod seen;
 mod sources;
 mod stop;
 mod table;
+mod tables;
 mod terminal;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};

@@ -18,6 +18,7 @@ pub mod pin;
 pub mod place;
 pub mod replace;
 pub mod scratch;
+pub mod tables;
 pub mod wal;
 
 pub use header::{Header, MAGIC};

@@ -8,6 +8,7 @@ use crate::cli::json::Message;
 use crate::cli::names::shown;
 use crate::cli::options::AtArgs;
 use crate::cli::stop::Stop;
+use crate::cli::tables::{TableArgs, Tables};
 use crate::cli::terminal::Watch;
 use crate::in_place::{OVERWRITE, parts};
 use crate::repository::reader::Reader;
@@ -35,6 +36,8 @@ pub struct Args {
     in_place: bool,
     #[command(flatten)]
     sure: SureArgs,
+    #[command(flatten)]
+    tables: TableArgs,
     #[command(flatten)]
     at: AtArgs,
     /// Only what matches this gitignore pattern
@@ -86,6 +89,9 @@ enum When {
 }
 
 pub fn run(context: &Context, args: &Args) -> Outcome {
+    if !args.tables.table.is_empty() {
+        return tables(context, args);
+    }
     if args.in_place {
         return over_what_is_there(context, args);
     }
@@ -129,6 +135,18 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         _ => DAMAGED,
     };
     Ok(context.output.told(told, code))
+}
+
+fn tables(context: &Context, args: &Args) -> Outcome {
+    let repository = context.open()?;
+    let listing = list(&repository)?;
+    let mut from = args.at.target(&listing, args.snapshot.as_deref(), context.now())?;
+    let path = from.path.clone().unwrap_or_default();
+    for warning in databases::avoid_damaged(&listing, &mut from, &path) {
+        context.output.warn(&warning);
+    }
+    let (tables, sure) = (&args.tables, args.sure);
+    Tables { context, repository: &repository, listing: &listing, from, args: tables, sure }.run()
 }
 
 fn over_what_is_there(context: &Context, args: &Args) -> Outcome {
