@@ -62,19 +62,27 @@ impl Tables<'_> {
         let stored = materialise(&reader, &entry, &scratch)?;
         let all = names(&stored.path).map_err(|e| e.context(shown(&path)))?;
         if let Some(missing) = wishes.iter().find(|wish| !all.contains(&wish.table)) {
-            let what = format!("{} has no table `{}`; it has: {}", shown(&path), missing.table, all.join(", "));
+            let what =
+                format!("{} has no table `{}`; it has: {}", shown(&path), missing.table, all.join(", "));
             return Err(Failure::usage(what));
         }
         let target = self.target(&path)?;
         let there = target.path.symlink_metadata().is_ok();
         if self.context.global.dry_run {
             let list: Vec<&str> = wishes.iter().map(|wish| wish.name.as_str()).collect();
-            self.context.output.say(&format!("would put {} into {}", list.join(", "), target.path.display()))?;
+            self.context.output.say(&format!(
+                "would put {} into {}",
+                list.join(", "),
+                target.path.display()
+            ))?;
             return Ok(0);
         }
         let saved = if there { self.safety(&target)? } else { None };
-        let rules =
-            Rules { replace: self.args.replace, orphans: self.args.allow_orphans, wait: self.sure.sqlite_wait };
+        let rules = Rules {
+            replace: self.args.replace,
+            orphans: self.args.allow_orphans,
+            wait: self.sure.sqlite_wait,
+        };
         let copied = copy(&stored.path, &target.path, &wishes, rules);
         let copied = copied.map_err(|e| e.context(target.path.display()))?;
         self.context.warn_of_mended(&reader);
@@ -146,7 +154,9 @@ impl Tables<'_> {
             ));
         }
         lines.push(match (there, saved) {
-            (true, Some(id)) => format!("to take this back (the whole database, as it was): snapkeep undo {id}"),
+            (true, Some(id)) => {
+                format!("to take this back (the whole database, as it was): snapkeep undo {id}")
+            }
             (true, None) => "no safety snapshot was made; this cannot be taken back".to_owned(),
             (false, _) => "the database is a new one".to_owned(),
         });

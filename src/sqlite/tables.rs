@@ -59,7 +59,9 @@ pub fn copy(source: &Path, target: &Path, wishes: &[Wish], rules: Rules) -> Resu
     let begin = |db: &Connection| {
         db.busy_timeout(rules.wait)?;
         db.execute("ATTACH ?1 AS snapshot", [source.to_string_lossy()])?;
-        db.execute_batch("PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=OFF; PRAGMA synchronous=FULL; BEGIN IMMEDIATE;")
+        db.execute_batch(
+            "PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=OFF; PRAGMA synchronous=FULL; BEGIN IMMEDIATE;",
+        )
     };
     begin(&db).map_err(|e| told(&e))?;
     let copied = Copy { db: &db, rules }.all(wishes);
@@ -128,10 +130,15 @@ impl Copy<'_> {
 
     fn one(&self, wish: &Wish) -> Result<Copied> {
         let name = &wish.name;
-        let definition = self.text("SELECT sql FROM snapshot.sqlite_schema WHERE type='table' AND name=?1", name)?;
+        let definition =
+            self.text("SELECT sql FROM snapshot.sqlite_schema WHERE type='table' AND name=?1", name)?;
         let definition = definition.ok_or_else(|| no_table(&wish.table))?;
-        if definition.trim_start().get(..14).is_some_and(|start| start.eq_ignore_ascii_case("CREATE VIRTUAL")) {
-            let what = format!("`{}` is a virtual table, whose rows lie in others; restore the whole database", wish.table);
+        if definition.trim_start().get(..14).is_some_and(|start| start.eq_ignore_ascii_case("CREATE VIRTUAL"))
+        {
+            let what = format!(
+                "`{}` is a virtual table, whose rows lie in others; restore the whole database",
+                wish.table
+            );
             return Err(Error::new(ErrorKind::Refused, what));
         }
         let replaced = self.make_way(name)?;
@@ -143,7 +150,9 @@ impl Copy<'_> {
         let verdict = self.text(&format!("PRAGMA main.quick_check({})", quoted(name)), "")?;
         if verdict.as_deref() != Some("ok") {
             let why = verdict.unwrap_or_default();
-            return Err(Error::corrupt(format!("the copy of `{name}` is not sound ({why}); nothing was changed")));
+            return Err(Error::corrupt(format!(
+                "the copy of `{name}` is not sound ({why}); nothing was changed"
+            )));
         }
         Ok(Copied { name: name.clone(), rows, indexes, triggers, replaced })
     }
@@ -160,7 +169,10 @@ impl Copy<'_> {
                     "table" => "say --replace to replace it, or --as NAME for another name",
                     _ => "say --as NAME for another name",
                 };
-                Err(Error::new(ErrorKind::Refused, format!("there is a {kind} `{name}` already; {what}. Nothing was changed")))
+                Err(Error::new(
+                    ErrorKind::Refused,
+                    format!("there is a {kind} `{name}` already; {what}. Nothing was changed"),
+                ))
             }
         }
     }
@@ -211,7 +223,8 @@ impl Copy<'_> {
 
     /// Indexes and triggers, with names of their own where the table has another one.
     fn rest(&self, kind: &str, wish: &Wish) -> Result<u64> {
-        let sql = "SELECT name, sql FROM snapshot.sqlite_schema WHERE type=?1 AND tbl_name=?2 AND sql IS NOT NULL";
+        let sql =
+            "SELECT name, sql FROM snapshot.sqlite_schema WHERE type=?1 AND tbl_name=?2 AND sql IS NOT NULL";
         let mut statement = self.db.prepare(sql).map_err(|e| told(&e))?;
         let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
         let found = statement.query_map([kind, wish.name.as_str()], row).map_err(|e| told(&e))?;
@@ -221,7 +234,10 @@ impl Copy<'_> {
             match wish.table == wish.name {
                 true => self.run(definition)?,
                 false => self.run(&named(definition, kind, &other).ok_or_else(|| {
-                    Error::new(ErrorKind::Unsupported, format!("cannot give the {kind} `{name}` another name"))
+                    Error::new(
+                        ErrorKind::Unsupported,
+                        format!("cannot give the {kind} `{name}` another name"),
+                    )
                 })?)?,
             }
         }
@@ -301,7 +317,10 @@ mod tests {
     fn definitions_get_other_names() {
         let index = |sql: &str| named(sql, "index", "new");
         assert_eq!(index("CREATE INDEX a ON t(x)").as_deref(), Some("CREATE INDEX \"new\"  ON t(x)"));
-        assert_eq!(index("CREATE UNIQUE INDEX \"a \"\"b\" ON t(x)").as_deref(), Some("CREATE UNIQUE INDEX \"new\"  ON t(x)"));
+        assert_eq!(
+            index("CREATE UNIQUE INDEX \"a \"\"b\" ON t(x)").as_deref(),
+            Some("CREATE UNIQUE INDEX \"new\"  ON t(x)")
+        );
         assert_eq!(index("CREATE INDEX [a b] ON t(x)").as_deref(), Some("CREATE INDEX \"new\"  ON t(x)"));
         let trigger = "CREATE TRIGGER `a` AFTER INSERT ON t BEGIN SELECT 1; END";
         let wanted = "CREATE TRIGGER \"new\"  AFTER INSERT ON t BEGIN SELECT 1; END";

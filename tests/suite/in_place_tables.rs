@@ -50,20 +50,35 @@ fn a_dropped_table_comes_back_beside_programs_at_work() {
     let before = rows(&db, "SELECT rowid, * FROM thing");
     let mut open = Process::start("shell", &db, 0);
     open.must("SELECT count(*) FROM thing");
-    run(&db, "DROP TABLE thing; INSERT INTO owner VALUES (4, 'four'); DELETE FROM trail; UPDATE plain SET b=0;");
+    run(
+        &db,
+        "DROP TABLE thing; INSERT INTO owner VALUES (4, 'four'); DELETE FROM trail; UPDATE plain SET b=0;",
+    );
     let refused = home.run(&["restore", &place, "--table", "thing"]);
     assert_eq!(code(&refused), 23, "{refused:?}");
     let story = home.good(&["restore", &place, "--table", "thing", "--yes"]);
-    assert!(story.contains("table thing restored") && story.contains("2 rows, 1 index, 1 trigger"), "{story}");
+    assert!(
+        story.contains("table thing restored") && story.contains("2 rows, 1 index, 1 trigger"),
+        "{story}"
+    );
     assert_eq!(rows(&db, "SELECT rowid, * FROM thing"), before);
     assert_eq!(open.must("SELECT count(*), sum(twice) FROM thing"), "Integer(2),Integer(60)");
     assert!(rows(&db, "SELECT * FROM trail").is_empty(), "triggers do not run for what comes back");
-    assert_eq!(rows(&db, "SELECT count(*) FROM plain WHERE b=0"), [[Value::Integer(2)]], "others are left alone");
+    assert_eq!(
+        rows(&db, "SELECT count(*) FROM plain WHERE b=0"),
+        [[Value::Integer(2)]],
+        "others are left alone"
+    );
     // A number once given is not given again, and index and trigger are at work.
     run(&db, "INSERT INTO thing(owner, size) VALUES (4, 1)");
     assert_eq!(rows(&db, "SELECT max(id) FROM thing"), [[Value::Integer(4)]]);
     assert_eq!(rows(&db, "SELECT n FROM trail"), [[Value::Integer(4)]]);
-    assert!(Connection::open(&db).expect("opens").execute("INSERT INTO thing(owner, size) VALUES (4, 1)", []).is_err());
+    assert!(
+        Connection::open(&db)
+            .expect("opens")
+            .execute("INSERT INTO thing(owner, size) VALUES (4, 1)", [])
+            .is_err()
+    );
     home.good(&["undo", "--yes"]);
     assert!(open.run("SELECT count(*) FROM thing").contains("no such table"));
     assert_eq!(rows(&db, "SELECT count(*) FROM owner"), [[Value::Integer(4)]]);
@@ -80,13 +95,17 @@ fn what_stands_there_gives_way_only_when_told() {
     home.good(&[&words[..], &["--replace"]].concat());
     assert_eq!(rows(&db, "SELECT * FROM pair").len(), 2);
     let (null, blob) = (Value::Null, Value::Blob(vec![0, 255]));
-    let wanted = [vec![Value::Integer(5), blob, Value::Real(1.5)], vec![Value::Integer(9), null, Value::Text("text".into())]];
+    let wanted = [
+        vec![Value::Integer(5), blob, Value::Real(1.5)],
+        vec![Value::Integer(9), null, Value::Text("text".into())],
+    ];
     assert_eq!(rows(&db, "SELECT rowid, * FROM plain"), wanted);
     // Beside the one that is there, under a name of its own.
     let story = home.good(&["restore", &place, "--table", "thing", "--as", "old thing", "--yes"]);
     assert!(story.contains("1 index, 1 trigger"), "{story}");
     assert_eq!(rows(&db, "SELECT id, twice FROM \"old thing\"").len(), 2);
-    let names = rows(&db, "SELECT name FROM sqlite_schema WHERE tbl_name='old thing' AND type<>'table' ORDER BY 1");
+    let names =
+        rows(&db, "SELECT name FROM sqlite_schema WHERE tbl_name='old thing' AND type<>'table' ORDER BY 1");
     assert_eq!(names, [[Value::Text("old thing_by size".into())], [Value::Text("old thing_seen".into())]]);
     assert_eq!(rows(&db, "PRAGMA integrity_check"), [[Value::Text("ok".into())]]);
 }
@@ -115,7 +134,10 @@ fn another_database_takes_tables_too() {
     assert_eq!(rows(&other, "SELECT v FROM pair ORDER BY k").len(), 2);
     home.good(&["restore", &place, "--table", "plain", "--into", &into, "--yes"]);
     home.good(&["undo", "--yes"]);
-    assert_eq!(rows(&other, "SELECT name FROM sqlite_schema WHERE type='table'"), [[Value::Text("pair".into())]]);
+    assert_eq!(
+        rows(&other, "SELECT name FROM sqlite_schema WHERE type='table'"),
+        [[Value::Text("pair".into())]]
+    );
     assert_eq!(rows(&db, "SELECT count(*) FROM plain"), [[Value::Integer(2)]]);
     for (words, told) in [
         (vec!["--table", "none"], "it has: owner, pair, plain, thing, trail"),
@@ -129,5 +151,10 @@ fn another_database_takes_tables_too() {
     let fresh = home.path("fresh.db");
     let run = home.run(&["restore", &place, "--table", "thing", "--into", &fresh.to_string_lossy()]);
     assert!(code(&run) == 23 && !fresh.exists(), "{run:?}");
-    assert!(fs::read_dir(home.path("cache/snapkeep")).expect("listed").flatten().all(|e| !e.file_name().to_string_lossy().contains("scratch")));
+    assert!(
+        fs::read_dir(home.path("cache/snapkeep"))
+            .expect("listed")
+            .flatten()
+            .all(|e| !e.file_name().to_string_lossy().contains("scratch"))
+    );
 }
