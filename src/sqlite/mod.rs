@@ -14,6 +14,7 @@ mod copies;
 pub mod ffi;
 pub mod header;
 pub mod image;
+pub mod layout;
 pub mod pin;
 pub mod place;
 pub mod replace;
