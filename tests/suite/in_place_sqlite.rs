@@ -161,7 +161,12 @@ fn a_reader_keeps_its_state_and_a_writer_goes_on() {
     reader.must("BEGIN");
     assert_eq!(reader.must("SELECT n FROM counter"), "Integer(1020)");
     let mut writer = Process::start("hammer", &db, 2000);
-    home.good(&in_place(&home, "latest"));
+    let run = home.run(&in_place(&home, "latest"));
+    assert!(run.status.success(), "{run:?}");
+    assert!(
+        text(&run.stderr).contains("those last changes are in no snapshot"),
+        "what is lost is said: {run:?}"
+    );
     assert_eq!(reader.must("SELECT n FROM counter"), "Integer(1020)");
     assert_eq!(reader.must("SELECT sum(balance) FROM account"), "Integer(500000)");
     reader.must("COMMIT");
@@ -314,6 +319,10 @@ fn any_state_can_be_exchanged_for_any_other() {
             assert!(matches!(way, Way::Exchanged(_)), "round {round}");
             assert_eq!(open.must("PRAGMA integrity_check"), "Text(\"ok\")", "{mode}, round {round}");
             assert_eq!(&open.must(EVERYTHING), wanted, "{mode}, round {round}");
+            if mode == "delete" {
+                let len = |path: &Path| fs::metadata(path).expect("there").len();
+                assert_eq!(len(&db), len(file), "round {round}: the file has the new length");
+            }
             // It uses what it understood of this state, and leaves its mark in it.
             open.must("CREATE TABLE mark(x)");
             open.must("INSERT INTO mark VALUES (hex(randomblob(900)))");
