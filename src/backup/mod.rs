@@ -2,6 +2,7 @@
 
 mod capture;
 mod databases;
+mod documents;
 mod facts;
 mod item;
 mod pages;
@@ -9,6 +10,7 @@ mod parent;
 mod perform;
 mod read;
 mod sink;
+mod steady;
 mod stream;
 mod pipeline;
 mod record;
@@ -31,6 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 pub use databases::SqliteOptions;
+pub use documents::JsonOptions;
 
 /// What to back up.
 pub enum Input {
@@ -40,6 +43,15 @@ pub enum Input {
         source: StreamSource,
         path: Vec<u8>,
     },
+}
+
+impl Input {
+    fn files(&self) -> Option<&FileSource> {
+        match self {
+            Input::Files(source) => Some(source),
+            Input::Stream { .. } => None,
+        }
+    }
 }
 
 /// Which earlier snapshot to compare with.
@@ -76,6 +88,7 @@ pub struct Options {
     /// Count files and bytes ahead of the backup, for a progress bar that knows its end.
     pub scan: bool,
     pub sqlite: SqliteOptions,
+    pub json: JsonOptions,
     /// This is a safety snapshot; its paths are those that will be restored, whether or not they are there.
     pub before_restore: Option<BeforeRestore>,
 }
@@ -97,6 +110,7 @@ impl Default for Options {
             workers: 0,
             scan: false,
             sqlite: SqliteOptions::default(),
+            json: JsonOptions::default(),
             before_restore: None,
         }
     }
@@ -117,6 +131,8 @@ pub struct Outcome {
     pub unverified: Vec<Vec<u8>>,
     /// The databases captured, as the record has them.
     pub databases: Option<snapshot::Databases>,
+    /// What was found out about JSON files; `None` when nobody asked.
+    pub json: Option<snapshot::JsonFacts>,
     pub start: Timestamp,
     pub end: Timestamp,
     /// Entries left out by rules, of the repository itself, on other file systems, gone before they were seen.
@@ -154,15 +170,19 @@ pub fn run(
     };
     series.parent.iter().for_each(|parent| writer.follow(parent.id));
     let git = record::GitProbe::start(input);
-    let known = series.parent.as_ref().and_then(|parent| parent.record.sqlite.as_ref());
-    let databases = databases::Databases::new(&options.sqlite, known, clock, progress);
-    let stored = match pipeline::store(&writer, input, (parent, databases), options, start, progress, report)
-    {
+    let before = series.parent.as_ref().map(|parent| &parent.record);
+    let databases = before.and_then(|record| record.sqlite.as_ref());
+    let databases = databases::Databases::new(&options.sqlite, databases, clock, progress);
+    let documents = before.and_then(|record| record.json.as_ref());
+    let documents = documents::Documents::new(&options.json, input.files(), documents)?;
+    let what = (parent, databases, documents);
+    let stored = match pipeline::store(&writer, input, what, options, start, progress, report) {
         Ok(stored) => stored,
         // Packs under way are finished, for the next run to find; if that fails, it is the cause of the rest.
         Err(e) => return Err(ended_early(&mut writer, e)),
     };
     let packed = writer.flush()?;
+    packed.tell(report);
     let end = clock.now();
     let mut summary = stored.summary;
     summary.data_blobs = writer.counters.content_chunks.load(Ordering::Relaxed);
@@ -178,6 +198,7 @@ pub fn run(
         parity_added: packed.parity_bytes,
         unverified: stored.unverified,
         databases: stored.databases,
+        json: stored.json,
         start,
         end,
         left_out: stored.left_out,

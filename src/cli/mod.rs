@@ -1,8 +1,10 @@
 //! The door: the commands and their words. The only home of clap.
 
+mod changes;
 mod commands;
 mod context;
 mod databases;
+mod documents;
 mod failure;
 mod groups;
 mod in_place;
@@ -14,6 +16,8 @@ mod output;
 mod password;
 mod policy;
 mod repairs;
+mod rules;
+mod restore_key;
 mod seen;
 mod sources;
 mod stop;
@@ -81,6 +85,8 @@ enum Word {
     Completions(c::completions::Args),
     Man(c::man::Args),
     Version(c::version::Args),
+    Verify(c::verify::Args),
+    InitRules(c::init_rules::Args),
 }
 
 /// Runs the program with these arguments, its own name first.
@@ -144,6 +150,8 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Completions(args) => c::completions::run(args),
         Word::Man(args) => c::man::run(context, args),
         Word::Version(_) => c::version::run(context),
+        Word::Verify(args) => c::verify::run(context, args),
+        Word::InitRules(args) => c::init_rules::run(context, args),
     }
 }
 

@@ -14,6 +14,14 @@ pub fn raise_open_files() -> u64 {
     limit.unwrap_or(u64::MAX)
 }
 
+/// Lets other programs go first from now on, where the processor is what both wait for: this thread, and those it
+/// starts.
+pub fn give_way() {
+    const BY: i32 = 10;
+    // Whoever runs us may have asked for more than that already; what cannot be had is no error.
+    let _ = rustix::process::nice(BY);
+}
+
 /// The machine's name, as `uname -n` prints it.
 pub fn host_name() -> String {
     String::from_utf8_lossy(rustix::system::uname().nodename().to_bytes()).into_owned()

@@ -7,7 +7,7 @@ use super::{Repository, copies};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{FrameKind, decode_frame_header};
-use crate::format::snapshot::{self, SessionInfo, Snapshot};
+use crate::format::snapshot::{self, RulesTried, SessionInfo, Snapshot};
 use crate::format::{FileName, Folder, HEADER_LEN, decode_header, limit};
 use crate::id::{CHUNK_ID_LEN, ChunkId, SnapshotId, unhex};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
@@ -56,6 +56,8 @@ pub struct Listing {
     pub pins: BTreeMap<SnapshotId, Pin>,
     /// Snapshots with notes of a kind that this version does not know: who decides about them knows too little.
     pub unclear: BTreeSet<SnapshotId>,
+    /// What came of rules tried on snapshots, the oldest first.
+    pub rules: BTreeMap<SnapshotId, Vec<RulesTried>>,
     /// Notes that cannot be read, with the reason. Any of them may be a pin.
     pub unread_notes: Vec<(FileName, String)>,
     /// Snapshots whose own file is damaged and whose second copy was read.

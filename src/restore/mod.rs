@@ -20,6 +20,7 @@ mod preview;
 mod salvage;
 mod select;
 mod tally;
+pub mod value;
 mod verify;
 
 use crate::clock::Timestamp;

@@ -25,3 +25,5 @@ pub mod tag;
 pub mod undelete;
 pub mod undo;
 pub mod version;
+pub mod verify;
+pub mod init_rules;

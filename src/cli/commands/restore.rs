@@ -8,6 +8,7 @@ use crate::cli::json::Message;
 use crate::cli::layers::on_command_line;
 use crate::cli::names::shown;
 use crate::cli::options::AtArgs;
+use crate::cli::restore_key;
 use crate::cli::stop::Stop;
 use crate::cli::tables::{TableArgs, Tables};
 use crate::cli::terminal::Watch;
@@ -32,6 +33,10 @@ pub struct Args {
     /// Where to
     #[arg(short, long, value_name = "DIR", conflicts_with = "in_place")]
     target: Option<PathBuf>,
+    /// Only the value at this JSON pointer (/a/b) of a JSON file, back into the live file or --target's
+    #[arg(long, value_name = "POINTER", conflicts_with_all = ["include", "iinclude", "exclude", "iexclude",
+        "delete", "verify", "salvage", "in_place", "sparse", "numeric_id", "no_ownership", "no_xattrs"])]
+    key: Option<String>,
     /// Back where it came from, over what is there, after a safety snapshot of that; `undo` takes it back
     #[arg(long, conflicts_with = "salvage")]
     in_place: bool,
@@ -92,6 +97,12 @@ enum When {
 pub fn run(context: &Context, args: &Args) -> Outcome {
     if !args.tables.table.is_empty() {
         return tables(context, args);
+    }
+    if let Some(key) = &args.key {
+        let repository = context.open()?;
+        let from = args.at.target(&list(&repository)?, args.snapshot.as_deref(), context.now())?;
+        let reader = repository.reader()?.with_parity();
+        return restore_key::run(context, &reader, &from, key, args.target.as_deref());
     }
     if args.in_place {
         return over_what_is_there(context, args);
