@@ -155,12 +155,7 @@ pub fn run(
     report: &dyn Report,
 ) -> Result<Outcome> {
     let start = clock.now();
-    let repository = if options.dry_run {
-        let backend = DryBackend::new(Arc::clone(repository.backend()));
-        Arc::new(repository.with_backend(Arc::new(backend)))
-    } else {
-        Arc::clone(repository)
-    };
+    let repository = stored_in(repository, options);
     let mut writer = Writer::open(&repository, options.level, &session_info(start))?;
     let listing = snapshots::list(&repository)?;
     let paths = options.before_restore.as_ref().map_or_else(|| record::paths(input), |b| b.paths.clone());
@@ -229,6 +224,15 @@ fn session_info(start: Timestamp) -> SessionInfo {
         started: start.rfc3339(),
         program: PROGRAM.to_owned(),
     }
+}
+
+/// The repository, or for a dry run one like it that forgets what is written.
+fn stored_in(repository: &Arc<Repository>, options: &Options) -> Arc<Repository> {
+    if !options.dry_run {
+        return Arc::clone(repository);
+    }
+    let backend = DryBackend::new(Arc::clone(repository.backend()));
+    Arc::new(repository.with_backend(Arc::new(backend)))
 }
 
 /// Finishes the packs under way, for the next run to find, and says why this one ended: if finishing them fails, that

@@ -95,6 +95,7 @@ impl Job<'_> {
         if counts.create + counts.replace + counts.delete == 0 && counts.mend == 0 {
             return self.nothing_to_do(&counts);
         }
+        self.context.output.say(&format!("over {}: {}", self.places(), Self::totals(&counts)))?;
         if !self.confirmed()? {
             return Err(Failure::new(FAILED, "not confirmed; nothing was changed"));
         }
@@ -107,6 +108,15 @@ impl Job<'_> {
         let done = done.map_err(|e| self.ended_early(e, saved.as_ref()))?;
         self.context.warn_of_mended(&reader);
         self.told(&done, saved.as_ref())
+    }
+
+    /// For what is changed in another way: the question, then the safety snapshot.
+    pub fn begin(&self) -> Result<Option<String>, Failure> {
+        may_ask(self.context, self.sure)?;
+        if !self.confirmed()? {
+            return Err(Failure::new(FAILED, "not confirmed; nothing was changed"));
+        }
+        Ok(self.safety(&self.ours())?.map(|saved| saved.id.short()))
     }
 
     /// Directories of our own.
@@ -203,9 +213,10 @@ impl Job<'_> {
 
     fn totals(counts: &Counts) -> String {
         format!(
-            "create {}, replace {}, delete {}, keep {}, skip {}; {} to write",
+            "create {}, replace {}, mend {}, delete {}, keep {}, skip {}; {} to write",
             units::count(counts.create),
             units::count(counts.replace),
+            units::count(counts.mend),
             units::count(counts.delete),
             units::count(counts.keep),
             units::count(counts.skip),
@@ -333,7 +344,7 @@ impl Job<'_> {
             }
             output.result(&message)
         } else {
-            let mut lines = story(&self.from.id.short(), done, true, true);
+            let mut lines = story(&self.from.id.short(), done, done.files_deleted > 0, true);
             if done.databases_exchanged > 0 {
                 let count = units::counted(done.databases_exchanged, "database", "databases");
                 lines.push(format!("  changed page by page, as programs may be using them: {count}"));

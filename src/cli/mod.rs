@@ -28,6 +28,7 @@ mod sources;
 mod stop;
 mod stored;
 mod table;
+mod tables;
 mod terminal;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};

@@ -17,6 +17,7 @@ pub mod ffi;
 pub mod header;
 pub mod image;
 mod order;
+pub mod layout;
 pub mod pin;
 pub mod place;
 pub mod query;
@@ -26,6 +27,7 @@ pub mod schema;
 pub mod scope;
 pub mod scratch;
 pub mod tree;
+pub mod tables;
 pub mod wal;
 
 pub use header::{Header, MAGIC};

@@ -9,6 +9,7 @@ use super::COMPANIONS;
 use super::ffi::can_write_pages;
 use super::header::{self, lock_page};
 use super::image::Bytes;
+use super::layout::{Layout, PASSING, same_content};
 use super::place::Place;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::os::fault::reach;
@@ -31,60 +32,6 @@ impl Bytes for Staged {
     fn read_at(&mut self, at: u64, out: &mut [u8]) -> Result<()> {
         self.0.read_exact_at(out, at).context(|| "cannot read the database just written")
     }
-}
-
-/// What all connections to a database take for granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
-    pub page_size: u32,
-    reserved: u8,
-    auto_vacuum: bool,
-    incremental: bool,
-    encoding: u32,
-}
-
-impl Layout {
-    /// From a database's first bytes.
-    pub fn of(start: &[u8]) -> Option<Layout> {
-        let page_size = header::Header::parse(start)?.page_size;
-        let number = |at: usize| u32::from_be_bytes([start[at], start[at + 1], start[at + 2], start[at + 3]]);
-        Some(Layout {
-            page_size,
-            reserved: start[20],
-            auto_vacuum: number(52) != 0,
-            incremental: number(64) != 0,
-            encoding: number(56),
-        })
-    }
-
-    /// What differs, in the user's words.
-    fn unlike(&self, other: &Layout) -> &'static str {
-        if self.page_size != other.page_size {
-            "has another page size"
-        } else if self.reserved != other.reserved {
-            "reserves another number of bytes on each page"
-        } else if self.encoding != other.encoding {
-            "has another text encoding"
-        } else {
-            "has another auto_vacuum mode"
-        }
-    }
-}
-
-/// Bytes of the first page that say nothing about the content: the journal mode of those who use it, counters of changes, and
-/// the version of SQLite that wrote last.
-const PASSING: [std::ops::Range<usize>; 4] = [18..20, 24..28, 40..44, 92..100];
-
-/// Whether two pieces are the same as content of a database; `at` is where both begin in it.
-pub fn same_content(at: u64, a: &[u8], b: &[u8]) -> bool {
-    if at >= header::LEN as u64 || a.len() != b.len() {
-        return a == b;
-    }
-    a.iter().zip(b).enumerate().all(|(i, (x, y))| x == y || is_passing(at as usize + i))
-}
-
-fn is_passing(at: usize) -> bool {
-    PASSING.iter().any(|range| range.contains(&at))
 }
 
 /// Why pages cannot be exchanged.
@@ -317,7 +264,7 @@ fn exchange(place: &Place, staged: &mut Staged, manner: &Manner<'_>) -> Result<O
     }
     let done = Writable::open(place, manner.wait).and_then(|writable| {
         let Writable { db, hold } = writable;
-        let done = Exchange { db: &db, staged, page_size: wanted.page_size, manner }.run();
+        let done = Exchange { place, db: &db, staged, page_size: wanted.page_size, manner }.run();
         drop(db);
         drop(hold);
         done
@@ -334,6 +281,7 @@ fn refused(what: &str) -> Error {
 }
 
 struct Exchange<'a> {
+    place: &'a Place,
     db: &'a Connection,
     staged: &'a mut Staged,
     page_size: u32,
@@ -428,7 +376,9 @@ impl Exchange<'_> {
         Ok((differing, there))
     }
 
-    /// The last page first, the first page last: with it SQLite sees the new schema, whose pages must be there by then.
+    /// The last page first, the first page last: with it SQLite sees the new schema, whose pages must be there by then. No
+    /// statement that SQLite would have to prepare again, reading that schema, may come after: this connection keeps what
+    /// it once understood of pages that are written under it. So the schema gets its new number at the very end.
     fn write(&mut self, differing: &[u32], there: u32) -> Step<()> {
         let size = self.page_size as usize;
         let pages = self.pages();
@@ -436,10 +386,9 @@ impl Exchange<'_> {
         let old = self.db.query_row("SELECT data FROM sqlite_dbpage WHERE pgno=1", [], first);
         let old = old.map_err(|e| hindrance(&e))?;
         let mut page = vec![0; size];
-        let mut insert = self
-            .db
-            .prepare("INSERT INTO sqlite_dbpage(pgno, data) VALUES (?1, ?2)")
-            .map_err(|e| hindrance(&e))?;
+        let prepare = |sql| self.db.prepare(sql).map_err(|e| hindrance(&e));
+        let mut insert = prepare("INSERT INTO sqlite_dbpage(pgno, data) VALUES (?1, ?2)")?;
+        let mut cut = prepare("INSERT INTO sqlite_dbpage(pgno, data) VALUES (?1, NULL)")?;
         let others = differing.iter().rev().copied().filter(|number| *number > 1);
         for (count, number) in others.chain([1]).enumerate() {
             if count.is_multiple_of(1024) {
@@ -447,49 +396,59 @@ impl Exchange<'_> {
             }
             self.staged.read_at(u64::from(number - 1) * size as u64, &mut page)?;
             if number == 1 {
-                renumber(&mut page, &old);
+                go_on(&mut page, &old);
             }
             insert.execute(rusqlite::params![number, page]).map_err(|e| hindrance(&e))?;
             reach("page-written");
         }
-        drop(insert);
         if there > pages {
             // Any page written after this would take it back.
-            let cut = "INSERT INTO sqlite_dbpage(pgno, data) VALUES (?1, NULL)";
-            self.db.execute(cut, [pages + 1]).map_err(|e| hindrance(&e))?;
+            cut.execute([pages + 1]).map_err(|e| hindrance(&e))?;
         }
-        Ok(())
+        // No connection may take the new schema for one that it knows.
+        let number = i32::from_be_bytes([old[40], old[41], old[42], old[43]]).wrapping_add(1);
+        self.db.execute_batch(&format!("PRAGMA schema_version={number}")).map_err(|e| hindrance(&e))
     }
 
-    /// What stands there now is what was written, unless somebody has written again already; SQLite finds it sound.
+    /// What stands there now is what was written, unless somebody has written again already; SQLite finds it sound. Asked
+    /// by a new connection, see `write`.
     fn verify(&mut self, before: i64) -> Step<()> {
+        let wrong = |why: String| {
+            let what = format!("after the restore {why}; `undo` puts the state before back");
+            Hindrance::Failed(Error::corrupt(what))
+        };
+        let writable = Writable::open(self.place, self.manner.wait)?;
+        let (place, manner, page_size) = (self.place, self.manner, self.page_size);
+        let mut fresh = Exchange { place, db: &writable.db, staged: self.staged, page_size, manner };
+        let looked = fresh.look();
+        let same = match looked {
+            Ok((_, verdict)) if verdict != "ok" => return Err(wrong(format!("SQLite says: {verdict}"))),
+            Ok((same, _)) => same,
+            Err(Hindrance::Unreadable) => return Err(wrong("SQLite cannot read it".to_owned())),
+            Err(e) => return Err(e),
+        };
+        // Nobody had written up to now, so not up to that look either.
+        match same || self.version()? != before {
+            true => Ok(()),
+            false => Err(wrong("the database is not what was written".to_owned())),
+        }
+    }
+
+    /// Whether one state is that which is staged, and what SQLite says of it.
+    fn look(&mut self) -> Step<(bool, String)> {
         self.retry("BEGIN")?;
-        let untouched = self.version()? == before;
         let (differing, there) = self.differing(Some(1))?;
-        if untouched && (!differing.is_empty() || there != self.pages()) {
-            let what =
-                "after the restore the database is not what was written; `undo` puts the state before back";
-            return Err(Hindrance::Failed(Error::corrupt(what)));
-        }
-        let answer: String =
-            self.db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|e| hindrance(&e))?;
+        let same = differing.is_empty() && there == self.pages();
+        let verdict = self.db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
+        let verdict = verdict.map_err(|e| hindrance(&e))?;
         self.retry("COMMIT")?;
-        match answer.as_str() {
-            "ok" => Ok(()),
-            bad => {
-                let what = format!("after the restore SQLite says: {bad}; `undo` puts the state before back");
-                Err(Hindrance::Failed(Error::corrupt(what)))
-            }
-        }
+        Ok((same, verdict))
     }
 }
 
-/// The new first page goes on where the old one was: the journal mode stays, and no connection may take the new schema for one
-/// that it knows, so that its number must be a new one.
-fn renumber(page: &mut [u8], old: &[u8]) {
-    page[18..20].copy_from_slice(&old[18..20]);
-    page[24..28].copy_from_slice(&old[24..28]);
-    let cookie = u32::from_be_bytes([old[40], old[41], old[42], old[43]]).wrapping_add(1);
-    page[40..44].copy_from_slice(&cookie.to_be_bytes());
-    page[92..100].copy_from_slice(&old[92..100]);
+/// The new first page goes on where the old one was: the journal mode and all counters stay.
+fn go_on(page: &mut [u8], old: &[u8]) {
+    for range in PASSING {
+        page[range.clone()].copy_from_slice(&old[range]);
+    }
 }

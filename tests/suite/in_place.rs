@@ -162,13 +162,15 @@ fn nothing_is_replaced_unasked() {
     let run = home.run(&["undo"]);
     assert_eq!(code(&run), 23, "{run:?}");
     let plan = home.good(&["restore", &place, "--in-place", "--delete", "--dry-run"]);
-    assert!(plan.contains("would create 2, replace 3, delete 1"), "{plan}");
+    assert!(plan.contains("would create 2, replace 3, mend 1, delete 1"), "{plan}");
     assert_eq!(tree(&home.path("src")), spoilt);
     assert_eq!(home.good(&["snapshots", "--json"]).matches("\"short_id\"").count(), 1);
     for wrong in [&["--target", "there"][..], &["--salvage"]] {
         let run = home.run(&[&["restore", &place, "--in-place", "--yes"], wrong].concat());
         assert_eq!(code(&run), 2, "{run:?}");
     }
+    let run = home.run(&["restore", "latest", "--target", "there", "--safety", "off"]);
+    assert!(code(&run) == 2 && text(&run.stderr).contains("--safety is for"), "{run:?}");
     let run = home.run(&["undo", "--yes"]);
     assert!(code(&run) == 2 && text(&run.stderr).contains("nothing to undo"), "{run:?}");
     let run = home.run(&["undo", "--yes", "latest"]);

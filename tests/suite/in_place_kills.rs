@@ -3,6 +3,7 @@
 
 use crate::cli::{Home, text};
 use crate::in_place::{Tree, code, of, tree};
+use crate::loop_disk::must;
 use crate::small_disk::SmallDisk;
 use crate::sqlite_live::{Process, assert_exact, create, rounds};
 use crate::yard::seed;
@@ -248,4 +249,34 @@ fn a_full_disk_changes_nothing_that_it_does_not_finish() {
 
 fn db_len(home: &Home, place: &str) -> u64 {
     home.run(&["dump", &format!("{place}/app.db")]).stdout.len() as u64
+}
+
+#[test]
+fn a_disk_that_cannot_be_written_to_stays_as_it_is() {
+    let Some(disk) = SmallDisk::new("in-place-ro") else { return };
+    let home = Home::new();
+    home.good(&["init"]);
+    let source = disk.path().join("src");
+    fs::create_dir(&source).expect("made");
+    create(&source.join("app.db"), "wal", 4096);
+    fs::write(source.join("a"), "good").expect("written");
+    home.good(&["backup", &source.to_string_lossy()]);
+    transactions(&source.join("app.db"), 3);
+    fs::write(source.join("a"), "spoilt").expect("written");
+    let before = tree(&source);
+    let place = disk.path().to_string_lossy().into_owned();
+    must("mount", &["-o", "remount,ro", &place]).expect("read-only");
+    let words = ["restore", &format!("latest:{}", source.display()), "--in-place", "--yes"];
+    let run = home.run(&words);
+    must("mount", &["-o", "remount,rw", &place]).expect("writable");
+    assert_eq!(code(&run), 1, "{run:?}");
+    let told = text(&run.stderr);
+    assert!(
+        told.contains("src/a: ") && told.contains("src/app.db: ") && told.contains("read-only"),
+        "{told}"
+    );
+    assert_eq!(tree(&source), before);
+    home.good(&words);
+    assert_eq!(fs::read(source.join("a")).expect("read"), b"good");
+    assert_eq!(state(&source.join("app.db"), &home.path("")), 0);
 }

@@ -5,6 +5,8 @@ use crate::cli::{Home, text};
 use crate::in_place::{code, of, safety};
 use crate::sqlite_live::{Process, assert_exact, create};
 use rusqlite::Connection;
+use snapkeep::sqlite::place::Place;
+use snapkeep::sqlite::replace::{Manner, Staged, Way, prepare};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -159,7 +161,12 @@ fn a_reader_keeps_its_state_and_a_writer_goes_on() {
     reader.must("BEGIN");
     assert_eq!(reader.must("SELECT n FROM counter"), "Integer(1020)");
     let mut writer = Process::start("hammer", &db, 2000);
-    home.good(&in_place(&home, "latest"));
+    let run = home.run(&in_place(&home, "latest"));
+    assert!(run.status.success(), "{run:?}");
+    assert!(
+        text(&run.stderr).contains("those last changes are in no snapshot"),
+        "what is lost is said: {run:?}"
+    );
     assert_eq!(reader.must("SELECT n FROM counter"), "Integer(1020)");
     assert_eq!(reader.must("SELECT sum(balance) FROM account"), "Integer(500000)");
     reader.must("COMMIT");
@@ -290,4 +297,69 @@ fn create_in(path: &Path) {
          INSERT INTO account SELECT n, 1000, hex(randomblob(40)) FROM i;",
     )
     .expect("created");
+}
+
+/// Pages are exchanged between states that have nothing in common but their layout, back and forth, while a program that has
+/// read all of the one goes on with the other.
+#[test]
+fn any_state_can_be_exchanged_for_any_other() {
+    let mut random = crate::yard::seed("exchanges", 71);
+    for mode in ["wal", "delete"] {
+        let (home, db) = yard(mode, 1024);
+        let states: Vec<(PathBuf, String)> = (0..6).map(|n| saved(&home, &db, n, &mut random)).collect();
+        let mut open = Process::start("shell", &db, 0);
+        open.must(EVERYTHING);
+        let keep_going = || Ok(());
+        let manner = Manner { wait: Duration::from_secs(20), keep_going: &keep_going };
+        for round in 0..crate::sqlite_live::rounds(30, 400) {
+            let (file, wanted) = &states[random.below(states.len())];
+            let mut staged = Staged(fs::File::open(file).expect("opens"));
+            let place = Place::at(&db).expect("a place");
+            let way = prepare(&place, &mut staged, &manner).unwrap_or_else(|e| panic!("round {round}: {e}"));
+            assert!(matches!(way, Way::Exchanged(_)), "round {round}");
+            assert_eq!(open.must("PRAGMA integrity_check"), "Text(\"ok\")", "{mode}, round {round}");
+            assert_eq!(&open.must(EVERYTHING), wanted, "{mode}, round {round}");
+            if mode == "delete" {
+                let len = |path: &Path| fs::metadata(path).expect("there").len();
+                assert_eq!(len(&db), len(file), "round {round}: the file has the new length");
+            }
+            // It uses what it understood of this state, and leaves its mark in it.
+            open.must("CREATE TABLE mark(x)");
+            open.must("INSERT INTO mark VALUES (hex(randomblob(900)))");
+            open.must("DELETE FROM account WHERE id%7=3");
+            if random.below(3) == 0 {
+                open.must("VACUUM");
+            }
+        }
+    }
+}
+
+const EVERYTHING: &str =
+    "SELECT (SELECT group_concat(type||name||sql) FROM sqlite_schema), (SELECT count(*) FROM account),
+     (SELECT sum(length(note)) FROM account), (SELECT sum(balance) FROM account NOT INDEXED)";
+
+/// Changes the database at random and keeps a copy of what came of it.
+fn saved(home: &Home, db: &Path, number: usize, random: &mut crate::shelf::Random) -> (PathBuf, String) {
+    let base = Connection::open(db).expect("opens");
+    for _ in 0..random.below(12) + 1 {
+        let n = random.below(40);
+        let sql = match random.below(6) {
+            0 => format!(
+                "CREATE TABLE IF NOT EXISTS t{n}(a, b, c); INSERT INTO t{n} SELECT id, note, note FROM account;"
+            ),
+            1 => format!("DROP TABLE IF EXISTS t{n};"),
+            2 => format!("CREATE INDEX IF NOT EXISTS i{n} ON account(note, id);"),
+            3 => format!("DROP INDEX IF EXISTS i{n};"),
+            4 => format!("UPDATE account SET note=hex(randomblob({n}+1)) WHERE id%3=1;"),
+            _ => format!("CREATE VIEW IF NOT EXISTS v{n} AS SELECT * FROM account WHERE id>{n};"),
+        };
+        base.execute_batch(&sql).expect("changed");
+    }
+    let file = home.path(&format!("state-{number}.db"));
+    base.execute("VACUUM INTO ?1", [file.to_string_lossy()]).expect("saved");
+    drop(base);
+    let mut shell = Process::start("shell", &file, 0);
+    let wanted = shell.must(EVERYTHING);
+    drop(shell);
+    (file, wanted)
 }

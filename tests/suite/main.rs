@@ -66,3 +66,4 @@ mod sqlite_live;
 mod in_place;
 mod in_place_sqlite;
 mod in_place_kills;
+mod in_place_tables;

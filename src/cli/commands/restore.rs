@@ -5,10 +5,12 @@ use crate::cli::databases;
 use crate::cli::failure::{DAMAGED, FAILED, Failure, INCOMPLETE, Outcome, VALIDATION};
 use crate::cli::in_place::{Job, SureArgs, may_ask};
 use crate::cli::json::Message;
+use crate::cli::layers::on_command_line;
 use crate::cli::names::shown;
 use crate::cli::options::AtArgs;
 use crate::cli::restore_key;
 use crate::cli::stop::Stop;
+use crate::cli::tables::{TableArgs, Tables};
 use crate::cli::terminal::Watch;
 use crate::in_place::{OVERWRITE, parts};
 use crate::repository::reader::Reader;
@@ -40,6 +42,8 @@ pub struct Args {
     in_place: bool,
     #[command(flatten)]
     sure: SureArgs,
+    #[command(flatten)]
+    tables: TableArgs,
     #[command(flatten)]
     at: AtArgs,
     /// Only what matches this gitignore pattern
@@ -91,6 +95,9 @@ enum When {
 }
 
 pub fn run(context: &Context, args: &Args) -> Outcome {
+    if !args.tables.table.is_empty() {
+        return tables(context, args);
+    }
     if let Some(key) = &args.key {
         let repository = context.open()?;
         let from = args.at.target(&list(&repository)?, args.snapshot.as_deref(), context.now())?;
@@ -99,6 +106,10 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     }
     if args.in_place {
         return over_what_is_there(context, args);
+    }
+    if let Some(word) = meant_for_over(context) {
+        let what = format!("--{word} is for restores over what is there: --in-place, or --table");
+        return Err(Failure::usage(what));
     }
     let Some(to) = &args.target else {
         return Err(Failure::usage("where to? give --target DIR, or --in-place"));
@@ -142,6 +153,25 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     Ok(context.output.told(told, code))
 }
 
+/// An option on the command line that a restore to a new place has no use for.
+fn meant_for_over(context: &Context) -> Option<&'static str> {
+    let (_, given) = context.parsed.matches.subcommand()?;
+    let words = [("yes", "yes"), ("safety", "safety"), ("sqlite_wait", "sqlite-wait")];
+    words.into_iter().find(|(id, _)| on_command_line(given, id)).map(|(_, word)| word)
+}
+
+fn tables(context: &Context, args: &Args) -> Outcome {
+    let repository = context.open()?;
+    let listing = list(&repository)?;
+    let mut from = args.at.target(&listing, args.snapshot.as_deref(), context.now())?;
+    let path = from.path.clone().unwrap_or_default();
+    for warning in databases::avoid_damaged(&listing, &mut from, &path) {
+        context.output.warn(&warning);
+    }
+    let (tables, sure) = (&args.tables, args.sure);
+    Tables { context, repository: &repository, listing: &listing, from, args: tables, sure }.run()
+}
+
 fn over_what_is_there(context: &Context, args: &Args) -> Outcome {
     may_ask(context, args.sure)?;
     let repository = context.open()?;
@@ -152,7 +182,7 @@ fn over_what_is_there(context: &Context, args: &Args) -> Outcome {
         context.output.warn(&warning);
     }
     let overwrite = args.overwrite.map_or(OVERWRITE, When::rule);
-    let options = RestoreOptions { overwrite, verify: true, ..options(args, None) };
+    let options = RestoreOptions { overwrite, verify: true, salvage: false, ..options(args, None) };
     let parts = parts(&from.snapshot.record, &below)?;
     let (from, sure) = (&from.snapshot, args.sure);
     Job { context, repository: &repository, listing: &listing, from, parts, options, sure, undone: None }
