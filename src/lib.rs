@@ -17,6 +17,7 @@ pub mod compress;
 pub mod crypto;
 pub mod retention;
 pub mod erasure;
+pub mod json;
 
 // Floor 2: world
 pub mod os;
@@ -29,6 +30,7 @@ pub mod repository;
 // Floor 4: trees
 pub mod source;
 pub mod manifest;
+pub mod rules;
 
 // Floor 5: work
 pub mod backup;
@@ -41,6 +43,10 @@ pub mod repair;
 pub mod stats;
 pub mod restore;
 pub mod archive;
+pub mod verify;
+
+// Floor 6: jobs made of several
+pub mod in_place;
 
 // Floor 7: settings
 pub mod settings;

@@ -77,6 +77,12 @@ pub struct Stats {
     pub unused: u64,
 }
 
+impl Stats {
+    pub fn bytes_in(&self, folder: Folder) -> u64 {
+        self.folders.iter().filter(|f| f.folder == folder).map(|f| f.bytes).sum()
+    }
+}
+
 /// One group's share, counted once however many snapshots have it.
 #[derive(Default)]
 struct GroupCount {

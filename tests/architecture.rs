@@ -17,6 +17,7 @@ const NEIGHBOURS: &[(&str, &str, &str)] = &[
     ("source", "os", "the walk goes by directory handles"),
     ("repair", "check", "repair starts from findings"),
     ("sqlite", "os", "a database is found by directory handles, and its descriptors are guarded"),
+    ("verify", "compare", "the bytes of stored files come from one place"),
     ("clock", "units", "a time such as `2h ago` holds a duration"),
 ];
 
@@ -34,7 +35,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("jiff", &["clock.rs"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli/terminal.rs"]),
-    ("toml", &["settings"]),
+    ("toml", &["settings", "rules/file.rs"]),
+    ("jsonschema", &["rules/schema.rs"]),
     ("rusqlite", &["sqlite"]),
 ];
 

@@ -133,7 +133,8 @@ def entry(e, stat=None):
                 "xattrs": [[text(n), x.hex()] for n, x in e.xattrs]}
     found.update({k: x for k, x in optional.items() if x})
     if stat:
-        found["stat"] = {"inode": stat[0], "ctime": list(stat[1]), **({"racy": True} if stat[2] else {})}
+        found["stat"] = {"inode": stat[0], "ctime": list(stat[1]), **({"racy": True} if stat[2] else {}),
+                         **({"sound": True} if stat[3] else {})}
     return found
 
 
@@ -227,6 +228,25 @@ def parity(field, v, data):
             "sums": [s.hex() for s in table.sums]}
 
 
+def segment(stored, v, data):
+    wanted = v["decoded"]
+    folder, _, name = wanted["file"].partition("/")
+    keys = keyring(data, wanted["encryption"])
+    f.decode_header(stored, folder, name, keys.repository)
+    superseded, packs = f.decode_segment(keys.unseal(f.SEGMENT, stored[f.HEADER:]))
+    return {"encryption": wanted["encryption"], "file": wanted["file"], "salt": stored[f.HEADER + 8:f.HEADER + 24].hex(),
+            "supersedes": [n.hex() for n in superseded],
+            "packs": [{"pack": n.hex(), "kind": k, "size": size, "footer": footer.hex()} for n, k, size, footer in packs]}
+
+
+def segments():
+    data = load("segments")
+    for v in data["vectors"]:
+        same(v["name"], segment(bytes.fromhex(v["bytes"]), v, data), v["decoded"])
+    for v in data["refused"]:
+        refused(v["name"], lambda: f.decode_segment(bytes.fromhex(v["plain"])))
+
+
 def parities():
     data, field = load("parity"), f.Field()
     for v in data["codes"]:
@@ -287,6 +307,7 @@ def main():
     each("roots", root)
     each("footer", pack)
     each("records", record)
+    segments()
     parities()
     bombs()
     for line in wrong:

@@ -281,6 +281,25 @@ def decode_footer(data):
     return frames, offset
 
 
+def decode_segment(data):
+    """Names of superseded segments, and of each pack: name, kind, size, footer."""
+    r = Bytes(data, "a segment")
+    superseded = [r.take(NAME) for _ in range(r.varint(min(r.left() // NAME, 65536)))]
+    packs = []
+    for _ in range(r.varint(min(r.left() // (NAME + 3), 65536))):
+        pack, kind, footer = r.take(NAME), r.u8(), r.string(64 * MI)
+        frames, end = decode_footer(footer)
+        size = end + FRAME_OVERHEAD + len(footer) + TRAILER
+        need(kind in (DATA, META) and size <= 80 * MI, "a pack of an unknown kind or too large")
+        need(frames and all(fr.bodies for fr in frames), "a pack without frames, or with empty ones")
+        packs.append((pack, kind, size, footer))
+    r.end()
+    need(packs, "a segment without packs")
+    for names in (superseded, [p[0] for p in packs]):
+        need(names == sorted(set(names)), "names out of order")
+    return superseded, packs
+
+
 def pack_sort(data):
     """The sort of a pack's chunks, by the kind of the frame that begins here: its first."""
     kind, _ = decode_frame_header(data)
@@ -449,7 +468,7 @@ def decode_group(data):
 
 
 def decode_stats(data, entries):
-    """(inode, change time, must be read again) for each entry."""
+    """(inode, change time, must be read again, is sound JSON) for each entry."""
     r = Bytes(data, "a stat column")
     need(r.u8() == ord("S") and r.varint() == len(entries), "a stat column does not fit its group")
     inodes, secs, words = columns = [Bytes(r.string(8 * MI), "a stat column") for _ in range(3)]
@@ -458,9 +477,9 @@ def decode_stats(data, entries):
     for entry in entries:
         inode = inode + inodes.signed() & (1 << 64) - 1
         offset, word = wrap(offset + secs.signed()), words.u32()
-        ctime = (wrap(entry.mtime[0] + offset), word & 0x7FFFFFFF ^ entry.mtime[1])
+        ctime = (wrap(entry.mtime[0] + offset), word & 0x3FFFFFFF ^ entry.mtime[1])
         need(ctime[1] < 10**9, "an impossible time")
-        stats.append((inode, ctime, word >> 31 == 1))
+        stats.append((inode, ctime, word >> 31 == 1, word >> 30 & 1 == 1))
     for column in columns:
         column.end()
     return stats

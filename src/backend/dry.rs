@@ -64,6 +64,10 @@ impl Backend for DryBackend {
         Ok(())
     }
 
+    fn requests_are_slow(&self) -> bool {
+        self.behind.requests_are_slow()
+    }
+
     fn location(&self) -> String {
         self.behind.location()
     }

@@ -315,6 +315,10 @@ impl<D: Disk> Backend for LocalBackend<D> {
         temporary::remove_if_nobodys(&self.disk, path)
     }
 
+    fn requests_are_slow(&self) -> bool {
+        self.disk.is_remote(&self.root)
+    }
+
     fn location(&self) -> String {
         self.root.display().to_string()
     }

@@ -68,6 +68,11 @@ pub trait Backend: Send + Sync {
         false
     }
 
+    /// Whether each request takes long, however little it asks for, so that a few large ones are better than many.
+    fn requests_are_slow(&self) -> bool {
+        false
+    }
+
     /// Where this is, for people.
     fn location(&self) -> String;
 }

@@ -178,7 +178,7 @@ fn finish(
             "this build of SQLite cannot pin a log, so the database was copied to a temporary file",
         );
     }
-    let stat = Stat { inode: pin.main.inode, ctime: pin.main.ctime, racy: true };
+    let stat = Stat { inode: pin.main.inode, ctime: pin.main.ctime, racy: true, sound: false };
     let change = match &old {
         None => Change::New,
         Some(old) if **old == entry => Change::Same,

@@ -19,7 +19,7 @@ use crate::sqlite::header::JOURNAL_MAGIC;
 use crate::sqlite::pin::{self, Pin, Refusal};
 use crate::sqlite::place::Place;
 use crate::sqlite::{COMPANIONS, MAGIC, wal};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -156,6 +156,7 @@ pub struct Databases<'a> {
 #[derive(Default)]
 struct Done {
     facts: Vec<DatabaseFacts>,
+    paths: HashSet<String>,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
 }
@@ -335,7 +336,19 @@ impl<'a> Databases<'a> {
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         done.first = Some(done.first.map_or(at, |first| first.min(at)));
         done.last = Some(done.last.map_or(at, |last| last.max(at)));
+        done.paths.insert(facts.path.clone());
         done.facts.push(facts);
+    }
+
+    /// Whether this is a captured database, or stands beside one as a part of it.
+    pub fn accounts_for(&self, path: &[u8]) -> bool {
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        if done.paths.is_empty() {
+            return false;
+        }
+        let mut mains = COMPANIONS.iter().filter_map(|suffix| path.strip_suffix(suffix.as_bytes()));
+        let is_captured = |path: &[u8]| done.paths.contains(&format!("/{}", encode_path(path)));
+        is_captured(path) || mains.any(is_captured)
     }
 
     /// What to record.

@@ -2,6 +2,7 @@
 
 mod capture;
 mod databases;
+mod documents;
 mod facts;
 mod item;
 mod pages;
@@ -9,6 +10,7 @@ mod parent;
 mod perform;
 mod read;
 mod sink;
+mod steady;
 mod stream;
 mod pipeline;
 mod record;
@@ -18,7 +20,7 @@ use crate::backend::dry::DryBackend;
 use crate::clock::{Clock, Timestamp};
 use crate::compress::Level;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::snapshot::{self, SessionInfo, Snapshot, Summary};
+use crate::format::snapshot::{self, BeforeRestore, SessionInfo, Snapshot, Summary};
 use crate::id::SnapshotId;
 use crate::manifest::walk::Groups;
 use crate::progress::{Progress, Report};
@@ -31,6 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 pub use databases::SqliteOptions;
+pub use documents::JsonOptions;
 
 /// What to back up.
 pub enum Input {
@@ -40,6 +43,15 @@ pub enum Input {
         source: StreamSource,
         path: Vec<u8>,
     },
+}
+
+impl Input {
+    fn files(&self) -> Option<&FileSource> {
+        match self {
+            Input::Files(source) => Some(source),
+            Input::Stream { .. } => None,
+        }
+    }
 }
 
 /// Which earlier snapshot to compare with.
@@ -76,6 +88,9 @@ pub struct Options {
     /// Count files and bytes ahead of the backup, for a progress bar that knows its end.
     pub scan: bool,
     pub sqlite: SqliteOptions,
+    pub json: JsonOptions,
+    /// This is a safety snapshot; its paths are those that will be restored, whether or not they are there.
+    pub before_restore: Option<BeforeRestore>,
 }
 
 impl Default for Options {
@@ -95,6 +110,8 @@ impl Default for Options {
             workers: 0,
             scan: false,
             sqlite: SqliteOptions::default(),
+            json: JsonOptions::default(),
+            before_restore: None,
         }
     }
 }
@@ -116,6 +133,8 @@ pub struct Outcome {
     pub databases: Option<snapshot::Databases>,
     /// Databases with more rows whose foreign key leads nowhere than the parent's had.
     pub orphans: Vec<facts::NewOrphans>,
+    /// What was found out about JSON files; `None` when nobody asked.
+    pub json: Option<snapshot::JsonFacts>,
     pub start: Timestamp,
     pub end: Timestamp,
     /// Entries left out by rules, of the repository itself, on other file systems, gone before they were seen.
@@ -144,7 +163,7 @@ pub fn run(
     };
     let mut writer = Writer::open(&repository, options.level, &session_info(start))?;
     let listing = snapshots::list(&repository)?;
-    let paths = record::paths(input);
+    let paths = options.before_restore.as_ref().map_or_else(|| record::paths(input), |b| b.paths.clone());
     let series = record::Series::find(&listing, options, &paths)?;
     let parent = match &series.parent {
         // A parent that cannot be read costs time, not the backup.
@@ -153,17 +172,22 @@ pub fn run(
     };
     series.parent.iter().for_each(|parent| writer.follow(parent.id));
     let git = record::GitProbe::start(input);
-    let known = series.parent.as_ref().and_then(|parent| parent.record.sqlite.as_ref());
-    let databases = databases::Databases::new(&options.sqlite, known, clock, progress);
-    let stored = match pipeline::store(&writer, input, (parent, databases), options, start, progress, report)
-    {
+    let before = series.parent.as_ref().map(|parent| &parent.record);
+    let databases = before.and_then(|record| record.sqlite.as_ref());
+    let databases = databases::Databases::new(&options.sqlite, databases, clock, progress);
+    let documents = before.and_then(|record| record.json.as_ref());
+    let documents = documents::Documents::new(&options.json, input.files(), documents)?;
+    let what = (parent, databases, documents);
+    let stored = match pipeline::store(&writer, input, what, options, start, progress, report) {
         Ok(stored) => stored,
         // Packs under way are finished, for the next run to find; if that fails, it is the cause of the rest.
         Err(e) => return Err(ended_early(&mut writer, e)),
     };
+    let known = before.and_then(|record| record.sqlite.as_ref());
     let orphans = facts::new_orphans(known, stored.databases.as_ref());
     orphans.iter().for_each(|new| report.warning(&new.problem()));
     let packed = writer.flush()?;
+    packed.tell(report);
     let end = clock.now();
     let mut summary = stored.summary;
     summary.data_blobs = writer.counters.content_chunks.load(Ordering::Relaxed);
@@ -180,6 +204,7 @@ pub fn run(
         unverified: stored.unverified,
         databases: stored.databases,
         orphans,
+        json: stored.json,
         start,
         end,
         left_out: stored.left_out,

@@ -18,8 +18,8 @@ pub struct Parent<'w> {
 /// What the parent knows about a path.
 pub enum Match {
     New,
-    /// There, and to all appearances the same: the old entry serves again.
-    Same(Entry),
+    /// There, and to all appearances the same: the old entry serves again; and whether it is known to be sound JSON.
+    Same(Entry, bool),
     /// There, but it must be looked at.
     Changed(Box<Entry>),
 }
@@ -86,7 +86,7 @@ impl<'w> Parent<'w> {
             && old.meta.owner == new.meta.owner
             && old.link == new.link
         {
-            return Match::Same(old);
+            return Match::Same(old, stat.is_some_and(|s| s.sound));
         }
         Match::Changed(Box::new(old))
     }

@@ -4,11 +4,13 @@
 //! source. A large file is read and cut by one worker; the chunks it finds are drained by all.
 
 use super::databases::{Databases, Meeting};
+use super::documents::Documents;
 use super::parent::{Match, Parent};
 use super::perform::{Row, Task, perform};
 use super::read::Hands;
 use super::relocate::Relocation;
 use super::sink::{Done, Sink, Stored};
+use super::steady::Steady;
 use super::{Input, Options, stream};
 use crate::chunker::Chunker;
 use crate::clock::Timestamp;
@@ -68,6 +70,7 @@ pub struct Shared<'a> {
     pub chunker: Chunker,
     pub database_chunker: Chunker,
     pub databases: Databases<'a>,
+    pub documents: Documents,
     pub progress: &'a Progress,
     report: &'a dyn Report,
     /// Runs of chunks that any worker may store.
@@ -85,6 +88,7 @@ impl Shared<'_> {
     pub fn problem(&self, path: &[u8], message: &str) {
         self.problems.fetch_add(1, Ordering::Relaxed);
         self.progress.errors.fetch_add(1, Ordering::Relaxed);
+        self.documents.note_failed(path);
         let problem = Problem { item: path.to_vec(), during: "read", message: message.to_owned() };
         self.report.problem(&problem);
     }
@@ -110,7 +114,7 @@ impl Shared<'_> {
 pub fn store(
     writer: &Writer,
     input: &Input,
-    (parent, databases): (Groups, Databases<'_>),
+    (parent, databases, documents): (Groups, Databases<'_>, Documents),
     options: &Options,
     started: Timestamp,
     progress: &Progress,
@@ -127,6 +131,7 @@ pub fn store(
         chunker,
         database_chunker,
         databases,
+        documents,
         progress,
         report,
         runs: bounded(workers * 2),
@@ -148,6 +153,7 @@ pub fn store(
     stored.summary.problems = shared.problems.load(Ordering::Relaxed) as u64;
     stored.summary.unverified = stored.unverified.len() as u64;
     stored.databases = shared.databases.finish();
+    stored.json = shared.documents.finish(std::mem::take(&mut stored.counted));
     Ok(stored)
 }
 
@@ -162,6 +168,7 @@ fn store_files(
     let (done_in, done_out) = bounded::<Done>(workers * 2);
     let (tokens_in, tokens_out) = bounded::<()>(BATCHES);
     let looker = source.looker();
+    let again = looker.clone();
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..workers)
             .map(|_| {
@@ -179,7 +186,10 @@ fn store_files(
             let walking = Walking::new(shared, source, parent, options, Dispatch { batches_in, tokens_in });
             walking.walk(&looker)
         });
-        let mut sink = Sink::new(shared.writer, parent)?;
+        let mut sink = Sink::new(shared.writer, &shared.documents, parent)?;
+        if shared.documents.has_workspaces() {
+            sink.hold(Steady::new(shared, source, again));
+        }
         let sunk = sink.drain(&done_out, &tokens_out);
         // Whoever fails lets go of its channels, and everybody else comes to an end.
         drop((done_out, tokens_out));
@@ -281,10 +291,13 @@ impl<'a> Walking<'a> {
     }
 
     /// What to do about a thing found, given what the parent knows of it.
-    fn task(&self, found: Box<Found>, matched: Match) -> Task {
+    fn task(&self, mut found: Box<Found>, matched: Match) -> Task {
         let (old, same) = match matched {
             Match::New => (None, false),
-            Match::Same(old) => (Some(Box::new(old)), true),
+            Match::Same(old, sound) => {
+                found.stat.sound = sound;
+                (Some(Box::new(old)), true)
+            }
             Match::Changed(old) => (Some(old), false),
         };
         let meeting = self.shared.databases.meet(&found, old.as_deref());
@@ -294,13 +307,20 @@ impl<'a> Walking<'a> {
         let encrypted = matches!(meeting, Meeting::Encrypted);
         let sampled = same && found.entry.is_file() && self.is_sampled(&found.entry.path);
         let task = match old {
-            Some(old) if same && !sampled && !encrypted => Task::Reuse { old, found },
+            Some(old) if same && !sampled && !encrypted && !self.is_unchecked(&found) => {
+                Task::Reuse { old, found }
+            }
             old => Task::Read { found, old, sampled, encrypted },
         };
         match meeting {
             Meeting::Companion(slot) => Task::Companion { slot, otherwise: Box::new(task) },
             _ => task,
         }
+    }
+
+    /// Whether it holds JSON that nobody has looked at yet, although it is to be checked.
+    fn is_unchecked(&self, found: &Found) -> bool {
+        found.entry.is_file() && self.shared.documents.must_read(&found.entry.path, &found.stat)
     }
 
     fn is_sampled(&self, path: &[u8]) -> bool {

@@ -1,11 +1,14 @@
 //! One file to its chunks and the metadata that belongs to them; again from the start if it changes meanwhile.
 
+use super::documents::Tap;
 use super::item::{FileReader, OldChunks, ReadContent, Trouble};
 use super::perform::{How, Row};
 use super::pipeline::{Run, Shared, store_run};
 use crate::error::{Error, Result};
 use crate::format::entry::{Entry, Flags, Kind, Stat};
 use crate::id::ChunkId;
+use crate::json::stream::Validator;
+use crate::json::{Fault, Form};
 use crate::os::dir::{self, Status};
 use crate::os::held::ReadFile;
 use crate::os::xattr;
@@ -14,6 +17,7 @@ use crate::repository::writer::{DeltaPolicy, Lane};
 use crate::source::listed::Looker;
 use crossbeam_channel::TrySendError;
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
@@ -33,11 +37,15 @@ pub struct Hands<'w> {
     device: Option<(u64, bool)>,
     /// Files done and not yet counted for others to see.
     files: u64,
+    /// For the next JSON file.
+    spare: Option<Validator>,
+    /// Whether the file read last was checked as JSON, and what is wrong with it.
+    verdict: Option<Option<Fault>>,
 }
 
 impl<'w> Hands<'w> {
     pub fn new(lane: Lane<'w>, looker: Looker) -> Self {
-        Hands { lane, looker, buffer: Vec::new(), device: None, files: 0 }
+        Hands { lane, looker, buffer: Vec::new(), device: None, files: 0, spare: None, verdict: None }
     }
 
     /// Lets others see what was done since the last time; seldom, because they all count in one place.
@@ -82,6 +90,7 @@ pub fn read_file(
     reopen: &dyn Fn() -> Result<(ReadFile, Status)>,
 ) -> std::result::Result<(), Trouble> {
     let Subject { entry, stat, mut size, old, how } = subject;
+    let form = shared.documents.form(&entry.path);
     let stop_at_database = !how.plain && shared.databases.wants(&entry.path);
     let old_chunks = old.filter(|o| o.is_file()).map(|o| OldChunks::of(&shared.writer.reader, o));
     let old_chunks = old_chunks.unwrap_or_default();
@@ -95,7 +104,7 @@ pub fn read_file(
             size = now.size;
             (*entry, *stat) = hands.looker.seen(std::mem::take(&mut entry.path), Kind::File, &now);
         }
-        let read = read_once(shared, hands, (&mut file, stop_at_database), &now, &old_chunks)?;
+        let read = read_once(shared, hands, (&mut file, stop_at_database, form), &now, &old_chunks)?;
         let after = dir::status_of(&file).map_err(source_io("cannot look at it again"))?;
         // Against the walk's look at first, which was a moment ago: a change since then is one like any other.
         let before = (size, entry.meta.mtime, stat.ctime, stat.inode);
@@ -122,6 +131,10 @@ pub fn read_file(
         entry.content = read.content;
         break;
     }
+    stat.sound = matches!(hands.verdict, Some(None));
+    if let Some(fault) = hands.verdict.take() {
+        shared.documents.note(&entry.path, fault);
+    }
     hands.files += 1;
     Ok(())
 }
@@ -129,7 +142,7 @@ pub fn read_file(
 fn read_once(
     shared: &Shared<'_>,
     hands: &mut Hands<'_>,
-    (file, stop_at_database): (&mut File, bool),
+    (file, stop_at_database, form): (&mut File, bool, Option<Form>),
     status: &Status,
     old: &OldChunks,
 ) -> std::result::Result<ReadContent, Trouble> {
@@ -144,13 +157,15 @@ fn read_once(
         buffer: std::mem::take(&mut hands.buffer),
     };
     let lane = &mut hands.lane;
+    let mut file = Tap::new(file, form, hands.spare.take());
     let result = if size < SHARED_FILE_BYTES {
-        reader.read(file, size, sparse, old, &mut |id, plain, parents| {
+        reader.read(&mut file, size, sparse, old, &mut |id, plain, parents| {
             if lane.claim(&id)? { lane.store(id, plain, parents, DeltaPolicy::CONTENT) } else { Ok(()) }
         })
     } else {
-        read_shared(shared, lane, &mut reader, file, (size, sparse), old)
+        read_shared(shared, lane, &mut reader, &mut file, (size, sparse), old)
     };
+    (hands.verdict, hands.spare) = file.finish();
     hands.buffer = reader.buffer;
     if hands.buffer.capacity() > 4 << 20 {
         hands.buffer = Vec::new();
@@ -163,7 +178,7 @@ fn read_shared(
     shared: &Shared<'_>,
     lane: &mut Lane<'_>,
     reader: &mut FileReader<'_>,
-    file: &mut File,
+    file: &mut dyn Read,
     (size, sparse): (u64, bool),
     old: &OldChunks,
 ) -> std::result::Result<ReadContent, Trouble> {

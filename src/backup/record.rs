@@ -101,6 +101,8 @@ pub fn snapshot(
         origin: None,
         repaired: None,
         sqlite: outcome.databases.clone(),
+        json: outcome.json.clone(),
+        before_restore: options.before_restore.clone(),
     }
 }
 

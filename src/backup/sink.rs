@@ -1,9 +1,11 @@
 //! Rows in the walk's order again, into the manifest.
 
+use super::documents::{Counted, Documents};
 use super::perform::{Change, Row};
+use super::steady::Steady;
 use crate::error::Result;
 use crate::format::entry::Flags;
-use crate::format::snapshot::{Databases, Summary};
+use crate::format::snapshot::{Databases, JsonFacts, Summary};
 use crate::manifest::build::{Builder, Built};
 use crate::manifest::walk::Groups;
 use crate::repository::writer::Writer;
@@ -27,6 +29,8 @@ pub struct Stored {
     pub unverified: Vec<Vec<u8>>,
     pub left_out: LeftOut,
     pub databases: Option<Databases>,
+    pub counted: Counted,
+    pub json: Option<JsonFacts>,
 }
 
 /// Collects rows.
@@ -34,12 +38,21 @@ pub struct Sink<'w> {
     builder: Builder<'w>,
     summary: Summary,
     unverified: Vec<Vec<u8>>,
+    documents: &'w Documents,
+    counted: Counted,
+    steady: Option<Steady<'w>>,
 }
 
 impl<'w> Sink<'w> {
-    pub fn new(writer: &'w Writer, parent: Groups) -> Result<Self> {
+    pub fn new(writer: &'w Writer, documents: &'w Documents, parent: Groups) -> Result<Self> {
         let builder = Builder::new(writer, parent)?;
-        Ok(Sink { builder, summary: Summary::default(), unverified: Vec::new() })
+        let (summary, unverified, counted, steady) = Default::default();
+        Ok(Sink { builder, summary, unverified, documents, counted, steady })
+    }
+
+    /// Lets rows of workspaces wait until these hold still.
+    pub fn hold(&mut self, steady: Steady<'w>) {
+        self.steady = Some(steady);
     }
 
     /// Takes batches as they come, in order of their numbers; each gives back a token. Ends early, without an error of
@@ -63,6 +76,14 @@ impl<'w> Sink<'w> {
     }
 
     pub fn push(&mut self, row: Row) -> Result<()> {
+        match &mut self.steady {
+            Some(steady) => steady.take(row)?.into_iter().try_for_each(|row| self.store(row)),
+            None => self.store(row),
+        }
+    }
+
+    fn store(&mut self, row: Row) -> Result<()> {
+        self.counted.count(self.documents, &row.entry, &row.stat);
         let s = &mut self.summary;
         let counter = match (row.entry.is_dir(), row.change) {
             (true, Change::New) => &mut s.dirs_new,
@@ -83,8 +104,12 @@ impl<'w> Sink<'w> {
         self.builder.push_after(row.entry, row.stat, &row.before)
     }
 
-    pub fn finish(self, left_out: LeftOut) -> Result<Stored> {
+    pub fn finish(mut self, left_out: LeftOut) -> Result<Stored> {
+        if let Some(steady) = self.steady.take() {
+            steady.finish()?.into_iter().try_for_each(|row| self.store(row))?;
+        }
         let built = self.builder.finish()?;
-        Ok(Stored { built, summary: self.summary, unverified: self.unverified, left_out, databases: None })
+        let Sink { summary, unverified, counted, .. } = self;
+        Ok(Stored { built, summary, unverified, left_out, databases: None, counted, json: None })
     }
 }

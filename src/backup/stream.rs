@@ -1,6 +1,7 @@
 //! Standard input or a command's output to one file of a snapshot.
 
 use super::Options;
+use super::documents::Tap;
 use super::item::{FileReader, OldChunks, Trouble};
 use super::perform::{Change, Row};
 use super::pipeline::Shared;
@@ -38,13 +39,19 @@ pub fn store(
         buffer: Vec::new(),
     };
     shared.progress.set_current(path);
-    let read = file.read(&mut stream, u64::MAX, false, &old_chunks, &mut |id, plain, parents| {
+    let mut tap = Tap::new(&mut stream, shared.documents.form(path), None);
+    let read = file.read(&mut tap, u64::MAX, false, &old_chunks, &mut |id, plain, parents| {
         if lane.claim(&id)? { lane.store(id, plain, parents, DeltaPolicy::CONTENT) } else { Ok(()) }
     });
     let read = read.map_err(|trouble| match trouble {
         Trouble::Source(e) | Trouble::Repository(e) => e,
         Trouble::Database => Error::invalid("a stream is not read as a database"),
     })?;
+    let (verdict, _) = tap.finish();
+    let sound = matches!(verdict, Some(None));
+    if let Some(fault) = verdict {
+        shared.documents.note(path, fault);
+    }
     lane.finish()?;
     let finished = stream.finish();
     // The signal that stops us has ended the command too.
@@ -55,7 +62,7 @@ pub fn store(
     if read.is_sqlite {
         flags.set(Flags::UNVERIFIED);
     }
-    let mut sink = Sink::new(shared.writer, parent)?;
+    let mut sink = Sink::new(shared.writer, &shared.documents, parent)?;
     let owner = Arc::new(Owner { user: options.user.clone(), ..Owner::default() });
     let meta = Metadata { mode: 0o600, owner, mtime: started, xattrs: None };
     // Directories above a stream exist nowhere; they are needed to restore it below one.
@@ -72,7 +79,7 @@ pub fn store(
         Some(_) => Change::Changed,
     };
     let before = old.map(|old| old.content.lists).unwrap_or_default();
-    sink.push(Row { entry, stat: Stat { racy: true, ..Stat::default() }, change, before })?;
+    sink.push(Row { entry, stat: Stat { racy: true, sound, ..Stat::default() }, change, before })?;
     sink.finish(LeftOut::default())
 }
 

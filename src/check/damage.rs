@@ -35,6 +35,8 @@ pub enum DamageKind {
     Parity,
     /// The second copy of a record; the record itself is another matter.
     Copy,
+    /// Copies of packs' footers that are not what the footers say: derived, and nobody's only copy.
+    Segment,
 }
 
 impl DamageKind {
@@ -55,6 +57,7 @@ impl DamageKind {
             DamageKind::FileHash => "file-hash-mismatch",
             DamageKind::Parity => "parity-damaged",
             DamageKind::Copy => "copy-damaged",
+            DamageKind::Segment => "segment-damaged",
         }
     }
 
@@ -80,6 +83,7 @@ impl DamageKind {
             }
             DamageKind::Parity => "snapkeep repair parity --apply".to_owned(),
             DamageKind::Copy => REPAIR_RECORDS.to_owned(),
+            DamageKind::Segment => "snapkeep repair index".to_owned(),
             _ => "snapkeep backup --force the same sources".to_owned(),
         }
     }

@@ -15,12 +15,13 @@ mod packs;
 mod parity;
 mod records;
 pub mod scan;
+mod segments;
 pub mod subset;
 
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::format::Folder;
-use crate::id::{PackId, SnapshotId};
+use crate::id::{Name, PackId, SnapshotId};
 use crate::progress::{Problem, Progress, Report};
 use crate::repository::reader::Reader;
 use crate::repository::{Repository, distrust};
@@ -96,6 +97,8 @@ pub struct CheckReport {
     /// Packs with parity, and sidecars read whole.
     pub parity: u64,
     pub parity_read: u64,
+    /// Index segments that are as they were written.
+    pub segments: u64,
     /// Files proved against their whole hash.
     pub files_verified: u64,
     pub file_bytes_verified: u64,
@@ -184,6 +187,9 @@ fn once(
     let notes = records::notes(repository, &snapshots, &findings)?;
     let condemned = records::condemned(repository, &findings)?;
     copies::look(repository, &findings)?;
+    // Segments before packs: those that a listed one speaks of were durable before it.
+    let listed = repository.backend().list(Folder::Index)?;
+    let segments: Vec<Name> = listed.iter().map(|stat| stat.name.header_name()).collect();
     let mut packs = packs::look(repository, &condemned, &findings, progress)?;
     let reader = repository.reader_with(std::mem::take(&mut packs.index));
     let check = Check {
@@ -217,6 +223,7 @@ fn once(
     }
     hurt::look(&check, &manifests, &snapshots)?;
     parity::look(&check, &mut out)?;
+    out.segments = segments::look(&check, &segments)?;
     check.remarks(&mut out);
     let now: BTreeSet<PackId> =
         repository.backend().list(Folder::Packs)?.iter().map(|stat| stat.name.header_name()).collect();

@@ -4,7 +4,7 @@ use super::damage::DamageKind;
 use super::findings::{Finding, Findings};
 use super::scan::scan_pack;
 use crate::backend::Backend;
-use crate::crypto::{ChunkSort, Keyring};
+use crate::crypto::{ChunkSort, Keyring, hash};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::codec::put_varint;
 use crate::format::frame::{Coding, FRAME_OVERHEAD};
@@ -28,6 +28,8 @@ pub struct PackFacts {
     pub chunks: u64,
     /// Plain bytes of its bodies.
     pub raw: u64,
+    /// Of the sort and the footer as it is stored: what a segment says of the pack must have the same.
+    pub digest: [u8; 32],
     /// What its changed chunks take in memory while they wait for their bases, in bytes.
     pub waiting: u64,
 }
@@ -128,7 +130,8 @@ fn salvage(
 
 fn facts(backend: &dyn Backend, keyring: &Keyring, id: PackId, size: u64) -> Result<PackFacts> {
     let (footer, sort) = read_footer(backend, keyring, id, size)?;
-    let mut facts = PackFacts { id, size, sort, chunks: 0, raw: 0, waiting: 0 };
+    let digest = digest(sort, &footer);
+    let mut facts = PackFacts { id, size, sort, chunks: 0, raw: 0, digest, waiting: 0 };
     let mut scratch = Vec::new();
     for entry in &footer.frames {
         if frame_len(entry, &mut scratch) != u64::from(entry.len) {
@@ -147,6 +150,13 @@ fn facts(backend: &dyn Backend, keyring: &Keyring, id: PackId, size: u64) -> Res
     }
     check_ids(&footer)?;
     Ok(facts)
+}
+
+/// One number for everything a footer says.
+pub fn digest(sort: ChunkSort, footer: &Footer) -> [u8; 32] {
+    let mut bytes = footer.encode();
+    bytes.push(sort.frame_kind() as u8);
+    hash::plain(&bytes)
 }
 
 /// The length a frame with this table must have.

@@ -61,7 +61,8 @@ impl Context {
         if let Some(place) = located.local_place() {
             super::seen::check(cache.as_deref(), &place, located.is_encrypted())?;
         }
-        let repository = located.open(password.as_ref(), cache.as_deref())?;
+        let mut repository = located.open(password.as_ref(), cache.as_deref())?;
+        repository.set_segments(self.global.segments);
         repository.remarks().iter().for_each(|remark| self.output.warn(remark));
         let protection = if repository.is_encrypted() { "encrypted" } else { "not encrypted" };
         self.output.detail(&format!("repository {} opened, {protection}", repository.id().short()));

@@ -2,7 +2,7 @@
 
 use super::names::decode_path;
 use crate::format::entry::{Entry, Kind};
-use crate::format::snapshot::{DatabaseFacts, Databases, GitState, Repaired, Summary};
+use crate::format::snapshot::{DatabaseFacts, Databases, GitState, JsonFacts, Repaired, RulesTried, Summary};
 use crate::repository::notes::Pin;
 use crate::repository::snapshots::Listed;
 use base64::Engine;
@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 pub fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
@@ -23,7 +24,15 @@ pub fn base64_if_needed(bytes: &[u8]) -> Option<String> {
 /// An object whose fields stand in the order they were given.
 #[derive(Default)]
 pub struct Message {
-    fields: Vec<(&'static str, Value)>,
+    fields: Vec<(&'static str, Field)>,
+}
+
+/// A value of ours, or JSON that must reach the reader as it is written: numbers of any length.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Field {
+    Ours(Value),
+    Raw(Box<RawValue>),
 }
 
 impl Message {
@@ -33,7 +42,15 @@ impl Message {
 
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
-        self.fields.push((name, value.into()));
+        self.fields.push((name, Field::Ours(value.into())));
+        self
+    }
+
+    /// A field that is JSON already; what is none becomes null.
+    #[must_use]
+    pub fn with_raw(mut self, name: &'static str, json: String) -> Self {
+        let field = RawValue::from_string(json).map_or(Field::Ours(Value::Null), Field::Raw);
+        self.fields.push((name, field));
         self
     }
 
@@ -52,7 +69,7 @@ impl Message {
     pub fn with_all<T: Serialize>(mut self, fields: &'static [&'static str], of: &T) -> Self {
         let value = serde_json::to_value(of).unwrap_or_default();
         for name in fields {
-            self.fields.push((name, value[*name].clone()));
+            self.fields.push((name, Field::Ours(value[*name].clone())));
         }
         self
     }
@@ -108,6 +125,11 @@ pub struct SnapshotJson<'a> {
     repaired: Option<&'a Repaired>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sqlite: Option<&'a Databases>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    json: Option<&'a JsonFacts>,
+    /// What came of rules.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rules: Option<&'a [RulesTried]>,
 }
 
 /// There for a pinned snapshot.
@@ -164,12 +186,19 @@ impl<'a> SnapshotJson<'a> {
             trash: None,
             repaired: record.repaired.as_ref(),
             sqlite: record.sqlite.as_ref(),
+            json: record.json.as_ref(),
+            rules: None,
         }
     }
 
     #[must_use]
     pub fn pinned(self, pin: Option<&'a Pin>) -> Self {
         SnapshotJson { pin: pin.map(|p| PinJson { label: p.label.as_deref() }), ..self }
+    }
+
+    #[must_use]
+    pub fn ruled(self, rules: Option<&'a Vec<RulesTried>>) -> Self {
+        SnapshotJson { rules: rules.map(Vec::as_slice), ..self }
     }
 
     #[must_use]

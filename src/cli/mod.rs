@@ -1,11 +1,14 @@
 //! The door: the commands and their words. The only home of clap.
 
+mod changes;
 mod commands;
 mod context;
 mod databases;
 mod dumped;
+mod documents;
 mod failure;
 mod groups;
+mod in_place;
 mod json;
 mod layers;
 mod names;
@@ -18,6 +21,8 @@ mod rows;
 mod rows_diff;
 mod rows_history;
 mod rows_verify;
+mod rules;
+mod restore_key;
 mod seen;
 mod sources;
 mod stop;
@@ -71,13 +76,13 @@ enum Word {
     #[command(subcommand)]
     Session(c::session::Word),
     Check(c::check::Args),
-    Verify(c::verify::Args),
     #[command(subcommand)]
     Repair(c::repair::Word),
     Stats(c::stats::Args),
     Copy(c::copy::Args),
     Forget(Box<c::forget::Args>),
     Undelete(c::undelete::Args),
+    Undo(c::undo::Args),
     Pin(c::pin::Args),
     Tag(c::tag::Args),
     #[command(subcommand)]
@@ -86,6 +91,8 @@ enum Word {
     Completions(c::completions::Args),
     Man(c::man::Args),
     Version(c::version::Args),
+    Verify(c::verify::Args),
+    InitRules(c::init_rules::Args),
 }
 
 /// Runs the program with these arguments, its own name first.
@@ -135,12 +142,12 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Prune(args) => c::prune::run(context, args),
         Word::Session(word) => c::session::run(context, word),
         Word::Check(args) => c::check::run(context, args),
-        Word::Verify(args) => c::verify::run(context, args),
         Word::Repair(word) => c::repair::run(context, word),
         Word::Stats(args) => c::stats::run(context, args),
         Word::Copy(args) => c::copy::run(context, args),
         Word::Forget(args) => c::forget::run(context, args),
         Word::Undelete(args) => c::undelete::run(context, args),
+        Word::Undo(args) => c::undo::run(context, args),
         Word::Pin(args) => c::pin::run(context, args),
         Word::Dump(args) => c::dump::run(context, args),
         Word::Sql(args) => c::sql::run(context, args),
@@ -150,6 +157,8 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Completions(args) => c::completions::run(args),
         Word::Man(args) => c::man::run(context, args),
         Word::Version(_) => c::version::run(context),
+        Word::Verify(args) => c::verify::run(context, args),
+        Word::InitRules(args) => c::init_rules::run(context, args),
     }
 }
 

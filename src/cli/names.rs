@@ -30,6 +30,20 @@ pub fn shown(stored: &[u8]) -> String {
     format!("/{}", escape(stored))
 }
 
+/// JSON text with the same characters written as its own escapes: it stays the same JSON.
+pub fn plain_json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => out.push('\n'),
+            // All of them are below U+10000, so one escape is enough.
+            _ if c.is_control() || deceives(c) => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
 /// Characters that take no room, break lines, or turn the direction of what follows.
 fn deceives(c: char) -> bool {
     matches!(

@@ -5,7 +5,8 @@ use crate::clock::Timestamp;
 use crate::compress::Level;
 use crate::error::Result;
 use crate::format::limit;
-use crate::repository::snapshots::{Listed, Listing, SnapshotFilter, encode_path, resolve};
+use crate::repository::segment::SegmentPolicy;
+use crate::repository::snapshots::{Listed, Listing, SnapshotFilter, decode_path, encode_path, resolve};
 use crate::repository::trash;
 use crate::source::roots::Root;
 use crate::units;
@@ -61,6 +62,10 @@ pub struct Global {
     /// off, fastest, auto, better, max or a zstd level
     #[arg(long, global = true, value_name = "LEVEL", default_value = "auto", value_parser = level)]
     pub compression: Level,
+    /// When copies of pack footers are stored as index segments, which make opening a repository far away take few
+    /// requests: auto (where it lies on a network file system), always or never
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = segments)]
+    pub segments: SegmentPolicy,
 }
 
 /// A span such as 90s, 10m or 1d12h.
@@ -70,6 +75,10 @@ pub fn duration(text: &str) -> Result<Duration> {
 
 fn level(text: &str) -> Result<Level> {
     Level::parse(text)
+}
+
+fn segments(text: &str) -> Result<SegmentPolicy> {
+    SegmentPolicy::parse(text)
 }
 
 /// A size such as 500K or 1.5G.
@@ -184,6 +193,11 @@ pub struct Target {
 }
 
 impl AtArgs {
+    /// Which snapshots are looked at.
+    pub fn filter(&self) -> std::result::Result<SnapshotFilter, Failure> {
+        self.filter.filter().map_err(usage)
+    }
+
     /// `SNAP`, `SNAP:PATH`, or `:PATH` together with `--at`; without any text the snapshot meant by `--at`.
     pub fn target(
         &self,
@@ -218,6 +232,12 @@ fn split(text: &OsStr, has_time: bool) -> std::result::Result<(String, Option<Ve
         return Err(Failure::usage(hint));
     }
     Ok((String::from_utf8_lossy(name).into_owned(), path))
+}
+
+/// The stored path, without a leading slash, of one in a snapshot's record.
+pub fn decoded(recorded: &str) -> Vec<u8> {
+    let path = decode_path(recorded);
+    path.strip_prefix(b"/").map(<[u8]>::to_vec).unwrap_or(path)
 }
 
 /// A path as snapshots hold it: absolute, but without the leading slash.

@@ -6,6 +6,8 @@ use super::names::escape;
 use super::options::Global;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Context, Result};
+use crate::repository::segments::Tended;
+use crate::units::{bytes, counted};
 use serde::Serialize;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Stdout, Write};
@@ -247,4 +249,15 @@ pub fn naming(item: &[u8], text: &str) -> String {
 /// Text that may hold names from anywhere, fit for a terminal and a log: no name in it can begin a line of its own.
 pub fn one_line(text: &str) -> String {
     escape(text.as_bytes()).replace("\\\\", "\\")
+}
+
+/// What was done to the index segments, if anything.
+pub fn segments_line(tended: &Tended) -> Option<String> {
+    let of = |n: u64| counted(n, "index segment", "index segments");
+    match (tended.filed.segments, tended.removed) {
+        (0, 0) => None,
+        (0, gone) => Some(format!("removed {} of no more use", of(gone))),
+        (new, 0) => Some(format!("wrote {}, {}", of(new), bytes(tended.filed.bytes))),
+        (new, gone) => Some(format!("wrote {}, {}; removed {gone}", of(new), bytes(tended.filed.bytes))),
+    }
 }

@@ -97,6 +97,7 @@ impl ExcludeArgs {
             exclude_if_present: self.exclude_if_present.clone(),
             exclude_larger_than: self.exclude_larger_than,
             git_ignore: self.git_ignore,
+            no_ignore_files: false,
         }
     }
 
@@ -132,10 +133,14 @@ impl SourceArgs {
     pub fn files(
         &self,
         exclude: &ExcludeArgs,
+        more: &[PathBuf],
         ours: &[PathBuf],
         started: Timestamp,
     ) -> std::result::Result<FileSource, Failure> {
-        let typed = self.all()?;
+        let mut typed = self.all()?;
+        if self.as_path.is_none() {
+            typed.extend_from_slice(more);
+        }
         if typed.is_empty() {
             return Err(Failure::usage("nothing to back up; name at least one path"));
         }

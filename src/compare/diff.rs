@@ -1,6 +1,6 @@
 //! Two snapshots side by side: a merge of two sorted manifests that passes over what they share unread.
 
-use super::{Change, Modifier, Statistics, same_type, size};
+use super::{After, Change, Contents, Modifier, Statistics, same_type, size};
 use crate::crypto::{ChunkSort, hash};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::{Content, Entry, Extent, path_order};
@@ -238,7 +238,8 @@ impl Diff<'_> {
             _ => (Modifier::Added, None, here),
         };
         let path = self.path(path);
-        (self.each)(Change { path, modifier, is_dir: entry.is_dir(), before, after, silent: false })
+        let is_dir = entry.is_dir();
+        (self.each)(Change { path, modifier, is_dir, before, after, silent: false, contents: None })
     }
 
     fn both(&mut self, before: &Entry, after: &Entry, path: &[u8]) -> Result<()> {
@@ -258,9 +259,11 @@ impl Diff<'_> {
         } else {
             return Ok(());
         };
-        let mut silent = false;
+        let (mut silent, mut contents) = (false, None);
         match modifier {
             Modifier::Content if after.is_file() => {
+                let later = || After::Stored(after.content.clone());
+                contents = Contents::of(&after.path, &before.content, later);
                 self.stats.changed_files += 1;
                 silent = !metadata && size(before) == size(after);
                 let old = content::extents(self.reader, &before.content)?;
@@ -275,7 +278,7 @@ impl Diff<'_> {
         }
         let (before, is_dir, after) = (Some(size(before)), after.is_dir(), Some(size(after)));
         let path = self.path(path);
-        (self.each)(Change { path, modifier, is_dir, before, after, silent })
+        (self.each)(Change { path, modifier, is_dir, before, after, silent, contents })
     }
 }
 

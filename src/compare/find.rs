@@ -1,6 +1,7 @@
 //! Entries of many snapshots by name; groups that snapshots share are read once.
 
 use super::kind_name;
+use super::values::{Searcher, Wanted};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::format::entry::{Content, Entry};
@@ -24,6 +25,8 @@ pub struct FindOptions {
     pub kinds: Vec<String>,
     /// Only at or below this path: raw bytes, no leading slash; empty for everywhere.
     pub below: Vec<u8>,
+    /// Only JSON files with this value.
+    pub value: Option<Wanted>,
 }
 
 /// What was found in one snapshot; never empty.
@@ -40,6 +43,9 @@ pub struct Finds {
     pub snapshots: Vec<Matches>,
     /// Snapshots that could not be searched whole, with the reason; what could be is among `snapshots`.
     pub damaged: Vec<(SnapshotId, String)>,
+    /// Files that could not be looked into for the value; the first of them and why.
+    pub unseen: u64,
+    pub first_unseen: Option<(Vec<u8>, String)>,
 }
 
 /// Everything in `snapshots` that one of the `patterns` fits.
@@ -53,7 +59,8 @@ pub fn run(
     options: &FindOptions,
     progress: &Progress,
 ) -> Result<Finds> {
-    let wanted = Wanted::new(patterns, options)?;
+    let filter = Filter::new(patterns, options)?;
+    let mut searcher = options.value.as_ref().map(|wanted| Searcher::new(reader, wanted));
     let mut groups: HashMap<ChunkId, Arc<Vec<Arc<Entry>>>> = HashMap::new();
     let mut finds = Finds::default();
     for listed in snapshots {
@@ -64,9 +71,12 @@ pub fn run(
                 matches.entries.extend_from_slice(known);
                 return Ok(());
             }
-            let entries = read_group(reader, item)?;
-            let fits = entries.into_iter().filter(|entry| wanted.fits(entry));
-            let fitting = Arc::new(fits.map(without_lists).map(Arc::new).collect::<Vec<_>>());
+            let mut fitting = read_group(reader, item)?;
+            fitting.retain(|entry| filter.fits(entry));
+            if let Some(searcher) = &mut searcher {
+                fitting = having(searcher, fitting, progress)?;
+            }
+            let fitting = Arc::new(fitting.into_iter().map(without_lists).map(Arc::new).collect::<Vec<_>>());
             matches.entries.extend_from_slice(&fitting);
             groups.insert(item.id, fitting);
             Ok(())
@@ -78,7 +88,22 @@ pub fn run(
             finds.snapshots.push(matches);
         }
     }
+    if let Some(searcher) = searcher {
+        (finds.unseen, finds.first_unseen) = (searcher.unseen, searcher.first_unseen);
+    }
     Ok(finds)
+}
+
+/// Those files that have the value.
+fn having(searcher: &mut Searcher<'_>, entries: Vec<Entry>, progress: &Progress) -> Result<Vec<Entry>> {
+    let mut having = Vec::new();
+    for entry in entries.into_iter().filter(Entry::is_file) {
+        progress.keep_going()?;
+        if searcher.fits(&entry.path, &entry.content)? {
+            having.push(entry);
+        }
+    }
+    Ok(having)
 }
 
 /// Calls `each` for the groups that may hold something at or below `below`. A damaged group does not keep the others
@@ -114,13 +139,13 @@ fn without_lists(entry: Entry) -> Entry {
     Entry { content, ..entry }
 }
 
-struct Wanted<'a> {
+struct Filter<'a> {
     names: GlobSet,
     paths: GlobSet,
     options: &'a FindOptions,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> Filter<'a> {
     fn new(patterns: &[String], options: &'a FindOptions) -> Result<Self> {
         const KINDS: [&str; 7] = ["file", "dir", "symlink", "fifo", "socket", "chardev", "dev"];
         if let Some(unknown) = options.kinds.iter().find(|k| !KINDS.contains(&k.as_str())) {
@@ -145,7 +170,7 @@ impl<'a> Wanted<'a> {
         let build = |set: GlobSetBuilder| {
             set.build().map_err(|e| Error::invalid(format!("these patterns cannot be used together: {e}")))
         };
-        Ok(Wanted { names: build(names)?, paths: build(paths)?, options })
+        Ok(Filter { names: build(names)?, paths: build(paths)?, options })
     }
 
     fn fits(&self, entry: &Entry) -> bool {

@@ -44,6 +44,8 @@ pub struct Version {
     pub content_changed: bool,
     /// Plain bytes of chunks that no earlier version in this list had.
     pub new_bytes: u64,
+    /// What a file holds.
+    pub content: Option<Content>,
 }
 
 /// The versions of `path` (raw bytes, no leading slash) in `snapshots`, which come oldest first.
@@ -157,6 +159,8 @@ impl History<'_> {
             Ok(None) => State::Absent,
             Err(why) => State::Unreadable(why.clone()),
         };
+        let file = looked.as_ref().ok().and_then(Option::as_ref).filter(|entry| entry.is_file());
+        let content = file.map(|entry| entry.content.clone());
         self.current = looked.ok();
         self.versions.push(Version {
             snapshot: listed.id,
@@ -168,6 +172,7 @@ impl History<'_> {
             state,
             content_changed,
             new_bytes,
+            content,
         });
         Ok(())
     }

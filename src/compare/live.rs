@@ -1,10 +1,11 @@
 //! A snapshot against what stands on this machine now, by metadata or by content.
 
-use super::{Change, Modifier, Statistics, same_type, size};
+use super::{After, Change, Contents, Modifier, Statistics, same_type, size};
 use crate::crypto::{ChunkSort, hash::FileHash};
 use crate::error::{Context, Error, Result};
 use crate::format::entry::{Content, Entry, Extent, Kind, Metadata, path_order};
 use crate::id::ChunkId;
+use crate::json::{TEXT_MAX, TOO_LARGE};
 use crate::manifest::content;
 use crate::manifest::walk::{Walk, is_below};
 use crate::progress::{Problem, Progress};
@@ -24,6 +25,8 @@ pub struct LiveOptions {
     pub content: bool,
     /// Also tell what differs in nothing but metadata, extended attributes included.
     pub metadata: bool,
+    /// Hand over what JSON files hold now whose content changed.
+    pub json: bool,
     /// What the snapshot was told to leave out.
     pub filter: FilterOptions,
     pub walk: WalkOptions,
@@ -173,14 +176,14 @@ impl Live<'_> {
         }
         self.stats.removed.count(&entry.kind);
         self.stats.removed.bytes += size(entry);
-        self.tell(&entry.path, Modifier::Removed, entry.is_dir(), (Some(size(entry)), None), false)
+        self.tell(&entry.path, Modifier::Removed, entry.is_dir(), (Some(size(entry)), None))
     }
 
     fn added(&mut self, found: &Found) -> Result<()> {
         self.stats.added.count(&found.entry.kind);
         self.stats.added.bytes += found.size;
         let sizes = (None, Some(found.size));
-        self.tell(&found.entry.path, Modifier::Added, found.entry.is_dir(), sizes, false)
+        self.tell(&found.entry.path, Modifier::Added, found.entry.is_dir(), sizes)
     }
 
     fn both(&mut self, entry: &Entry, found: &Found) -> Result<()> {
@@ -205,7 +208,14 @@ impl Live<'_> {
         let changed = modifier == Modifier::Content && now.is_file();
         self.stats.changed_files += u64::from(changed);
         let silent = changed && !metadata && size(entry) == found.size;
-        self.tell(&now.path, modifier, now.is_dir(), (Some(size(entry)), Some(found.size)), silent)
+        let mut contents = None;
+        if changed && self.options.json {
+            contents = Contents::of(&now.path, &entry.content, || After::Live(read_text(found)));
+        }
+        let (before, after) = (Some(size(entry)), Some(found.size));
+        let (path, is_dir) = (now.path.clone(), now.is_dir());
+        let change = Change { path, modifier, is_dir, before, after, silent, contents };
+        (self.each)(Finding::Change(change))
     }
 
     /// Numbers decide about owners: names may be unknown to one side.
@@ -291,9 +301,16 @@ impl Live<'_> {
         modifier: Modifier,
         is_dir: bool,
         (before, after): (Option<u64>, Option<u64>),
-        silent: bool,
     ) -> Result<()> {
-        let path = path.to_vec();
-        (self.each)(Finding::Change(Change { path, modifier, is_dir, before, after, silent }))
+        let (path, silent, contents) = (path.to_vec(), false, None);
+        (self.each)(Finding::Change(Change { path, modifier, is_dir, before, after, silent, contents }))
     }
+}
+
+/// All of a live file, unless it is too large to look into.
+fn read_text(found: &Found) -> std::result::Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let opened = found.opener.open_file().map_err(|e| e.to_string())?;
+    opened.take(TEXT_MAX + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    if bytes.len() as u64 > TEXT_MAX { Err(TOO_LARGE.to_owned()) } else { Ok(bytes) }
 }

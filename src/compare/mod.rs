@@ -4,11 +4,14 @@ pub mod blobs;
 pub mod diff;
 pub mod find;
 pub mod history;
+pub mod inside;
 pub mod live;
 pub mod rows;
 pub mod rows_history;
+pub mod values;
 
-use crate::format::entry::{Entry, Kind};
+use crate::format::entry::{Content, Entry, Kind};
+use crate::json::Form;
 
 /// What happened at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +53,31 @@ pub struct Change {
     /// The content differs although size and all metadata are equal: no program that writes files does that, a
     /// failing disk does.
     pub silent: bool,
+    /// What to look into: there for a JSON file whose content changed.
+    pub contents: Option<Box<Contents>>,
+}
+
+/// The two contents of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    pub before: Content,
+    pub after: After,
+}
+
+/// The later content of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum After {
+    Stored(Content),
+    /// Of a live file, or why it was not read.
+    Live(Result<Vec<u8>, String>),
+}
+
+impl Contents {
+    /// Of a file that holds JSON by its name.
+    fn of(path: &[u8], before: &Content, after: impl FnOnce() -> After) -> Option<Box<Self>> {
+        let is_json = Form::of(path) == Some(Form::Document);
+        is_json.then(|| Box::new(Contents { before: before.clone(), after: after() }))
+    }
 }
 
 /// Things on one side only.

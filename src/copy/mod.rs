@@ -100,6 +100,7 @@ pub fn run(
         to,
         options,
         progress,
+        told: report,
         reader: from.reader()?,
         started: clock.now().rfc3339(),
         there: HashMap::new(),
@@ -156,6 +157,7 @@ struct Copier<'a> {
     to: &'a Arc<Repository>,
     options: &'a CopyOptions,
     progress: &'a Progress,
+    told: &'a dyn Report,
     reader: Reader,
     started: String,
     /// Snapshots by origin.
@@ -195,6 +197,7 @@ impl Copier<'_> {
             }
         };
         let packed = writer.flush().map_err(Trouble::There)?;
+        packed.tell(self.told);
         self.report.data_blobs += writer.counters.content_chunks.load(Memory::Relaxed);
         self.report.data_added += writer.counters.raw_bytes.load(Memory::Relaxed);
         self.report.data_added_packed += packed.bytes;

@@ -39,6 +39,7 @@ pub struct Keyring {
     synthetic: Zeroizing<[u8; 32]>,
     config: Zeroizing<[u8; 32]>,
     gear: Zeroizing<[u8; 32]>,
+    cache: Zeroizing<[u8; 32]>,
 }
 
 const SALT: std::ops::Range<usize> = FRAME_HEADER_LEN..FRAME_HEADER_LEN + 16;
@@ -59,6 +60,7 @@ impl Keyring {
             synthetic: key("snapkeep v1 frame synthetic value"),
             config: key("snapkeep v1 config"),
             gear: key("snapkeep v1 gear table"),
+            cache: key("snapkeep local cache"),
         }
     }
 
@@ -76,6 +78,13 @@ impl Keyring {
     /// Authenticates the config.
     pub fn config_mac(&self, body: &[u8]) -> [u8; 32] {
         hash::keyed(&self.config, &[body])
+    }
+
+    /// Authenticates what a local cache says of this repository. `purpose` keeps one kind of words from passing for
+    /// another.
+    pub fn cache_mac(&self, purpose: &[u8; 8], parts: &[&[u8]]) -> [u8; 32] {
+        let head: [&[u8]; 2] = [purpose, &self.repository.0];
+        hash::keyed(&self.cache, &[&head[..], parts].concat())
     }
 
     /// 768 bytes for the chunker's table: secret in encrypted repositories, public in plain ones.

@@ -97,14 +97,20 @@ pub fn by_policy<'a>(
     let mut reasons: BTreeMap<SnapshotId, Vec<String>> = BTreeMap::new();
     let mut filled = Vec::new();
     for group in groups {
-        let points: Vec<Point<'_>> = group
-            .iter()
-            .map(|l| Point { time: l.time(), clocked: l.is_clocked(), tags: &l.record.tags })
-            .collect();
-        let decision = decide(&points, policy, now, zone);
-        filled.push(decision.filled);
-        for (listed, reasons_of) in group.iter().zip(decision.reasons) {
-            reasons.insert(listed.id, reasons_of);
+        // A safety snapshot is a state that somebody wanted to get away from: it takes no real one's place.
+        let (safety, usual): (Vec<&Listed>, Vec<&Listed>) =
+            group.iter().copied().partition(|l| l.record.before_restore.is_some());
+        for (members, counts) in [(usual, true), (safety, false)] {
+            let point =
+                |l: &&'a Listed| Point { time: l.time(), clocked: l.is_clocked(), tags: &l.record.tags };
+            let points: Vec<Point<'_>> = members.iter().map(point).collect();
+            let decision = decide(&points, policy, now, zone);
+            if counts {
+                filled.push(decision.filled);
+            }
+            for (listed, reasons_of) in members.iter().zip(decision.reasons) {
+                reasons.insert(listed.id, reasons_of);
+            }
         }
     }
     spare(listing, &mut reasons);
@@ -210,10 +216,10 @@ fn spare(listing: &Listing, reasons: &mut BTreeMap<SnapshotId, Vec<String>>) {
     }
 }
 
-/// All series of the listing, whatever was selected; what lies in the trash is no part of them.
+/// All series of the listing, whatever was selected; what lies in the trash and safety snapshots are no part of them.
 fn series(listing: &Listing) -> Vec<Series<'_>> {
     let mut found: BTreeMap<(&str, &[String]), Vec<&Listed>> = BTreeMap::new();
-    for listed in &listing.snapshots {
+    for listed in listing.snapshots.iter().filter(|l| l.record.before_restore.is_none()) {
         let key = (listed.record.hostname.as_str(), listed.record.paths.as_slice());
         found.entry(key).or_default().push(listed);
     }

@@ -51,6 +51,8 @@ pub struct Stat {
     pub ctime: Timestamp,
     /// The entry may have changed while it was read, or too shortly before; it must be read again next time.
     pub racy: bool,
+    /// The file was checked as JSON when it was read, and nothing was wrong with it.
+    pub sound: bool,
 }
 
 /// One piece of a file's content, in order.

@@ -23,6 +23,7 @@ const HAS_LINK: u8 = 1 << 4;
 const HAS_LIST: u8 = 1 << 5;
 const FLAGS_SHIFT: u8 = 6;
 const RACY: u32 = 1 << 31;
+const SOUND: u32 = 1 << 30;
 
 /// Collects entries into columns.
 #[derive(Default)]
@@ -440,7 +441,8 @@ pub fn encode_stats(entries: &[Entry], stats: &[Stat]) -> Vec<u8> {
         put_signed(&mut secs, offset.wrapping_sub(last_offset));
         last_offset = offset;
         let difference = stat.ctime.nanos ^ entry.meta.mtime.nanos;
-        nanos.extend_from_slice(&(difference | if stat.racy { RACY } else { 0 }).to_le_bytes());
+        let bits = if stat.racy { RACY } else { 0 } | if stat.sound { SOUND } else { 0 };
+        nanos.extend_from_slice(&(difference | bits).to_le_bytes());
     }
     let mut out = vec![TAG_STAT];
     put_varint(&mut out, stats.len() as u64);
@@ -467,12 +469,12 @@ pub fn decode_stats(bytes: &[u8], entries: &[Entry]) -> Result<Vec<Stat>> {
         let word = nanos.u32()?;
         let ctime = Timestamp {
             secs: entry.meta.mtime.secs.wrapping_add(offset),
-            nanos: (word & !RACY) ^ entry.meta.mtime.nanos,
+            nanos: (word & !(RACY | SOUND)) ^ entry.meta.mtime.nanos,
         };
         if ctime.nanos >= 1_000_000_000 {
             return Err(nanos.fail("an impossible time"));
         }
-        stats.push(Stat { inode, ctime, racy: word & RACY != 0 });
+        stats.push(Stat { inode, ctime, racy: word & RACY != 0, sound: word & SOUND != 0 });
     }
     for column in [&inodes, &secs, &nanos] {
         column.end()?;

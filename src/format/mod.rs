@@ -10,6 +10,7 @@ pub mod key;
 pub mod pack;
 pub mod parity;
 pub mod root;
+pub mod segment;
 pub mod snapshot;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -50,8 +51,10 @@ pub mod limit {
     pub const PARITY_BYTES_MAX: u64 = 128 << 20;
     /// Parity a config may ask for, in per cent of the packs.
     pub const PARITY_PERCENT_MAX: u32 = 100;
-    /// An index segment.
+    /// An index segment or a condemned list.
     pub const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+    /// Packs that a segment lists, and segments that it supersedes.
+    pub const SEGMENT_COUNT_MAX: usize = 65_536;
     /// A stored path.
     pub const PATH_BYTES_MAX: usize = 1 << 20;
     /// Components of a stored path.
@@ -148,7 +151,7 @@ impl Folder {
     /// Whether a missing folder is an empty one: what it holds decides nothing that can lose data, and repositories
     /// made before there was such a folder lack it.
     pub fn is_optional(self) -> bool {
-        matches!(self, Folder::Parity | Folder::Copies | Folder::Reserve)
+        matches!(self, Folder::Index | Folder::Parity | Folder::Copies | Folder::Reserve)
     }
 
     pub fn dir(self) -> &'static str {

@@ -48,6 +48,47 @@ pub struct GitState {
     pub dirty: bool,
 }
 
+/// What is known of the JSON files in a snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JsonFacts {
+    /// Files that were checked, now or when they were last read.
+    pub files: u64,
+    /// Those that are not sound: they do not parse, have a key twice in one object, or are nested too deep.
+    pub invalid: u64,
+    /// The first of them, in the order of their paths.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub invalid_files: Vec<JsonFault>,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub not_listed: u64,
+    /// Directories that were to be stored as one state.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workspaces: Vec<WorkspaceFacts>,
+}
+
+/// What is wrong with a JSON file; line and column count from 1, columns in bytes, 0 where nobody knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JsonFault {
+    /// As in `paths`.
+    pub path: String,
+    pub line: u64,
+    pub column: u64,
+    pub what: String,
+}
+
+/// A directory that was to be stored as one state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WorkspaceFacts {
+    /// As in `paths`.
+    pub path: String,
+    /// How often it was looked at again after all of it had been read.
+    pub looks: u64,
+    /// The last look found everything as it had been read.
+    pub steady: bool,
+}
+
 /// What is known of the databases in a snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -176,6 +217,40 @@ pub struct Snapshot {
     pub repaired: Option<Repaired>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sqlite: Option<Databases>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub json: Option<JsonFacts>,
+    /// For a safety snapshot: the restore it was made before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before_restore: Option<BeforeRestore>,
+}
+
+/// A restore over what was there, as far as taking it back needs it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BeforeRestore {
+    /// The snapshot that was put back, 32 hex digits.
+    pub from: String,
+    /// What was put back, as `paths` are written.
+    pub paths: Vec<String>,
+    /// The patterns by which it was chosen.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub includes: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub iincludes: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub excludes: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub iexcludes: Vec<String>,
+    /// What the snapshot does not have was deleted.
+    #[serde(skip_serializing_if = "is_false")]
+    pub delete: bool,
+    /// The restore was itself one that took another back.
+    #[serde(skip_serializing_if = "is_false")]
+    pub undo: bool,
+}
+
+fn is_false(is: &bool) -> bool {
+    !*is
 }
 
 /// What a repaired snapshot lacks.
@@ -221,6 +296,21 @@ pub struct Note {
     pub what: NoteKind,
 }
 
+/// What came of trying the rules of a directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RulesTried {
+    /// As in `paths`.
+    pub directory: String,
+    /// Rules that passed, failed, and could not be tried or had nothing to be tried on.
+    pub passed: u64,
+    pub failed: u64,
+    pub errors: u64,
+    /// The first reasons, for people.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+}
+
 /// One thing that a repair did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairAction {
@@ -252,6 +342,8 @@ pub enum NoteKind {
     },
     /// What a repair did to the repository; `snapshot` is empty.
     Repair { actions: Vec<RepairAction> },
+    /// What came of trying rules on the snapshot.
+    Rules(RulesTried),
     /// Written by a later version; kept, not understood.
     #[serde(other)]
     Unknown,

@@ -1,18 +1,17 @@
 //! What is needed: every chunk that snapshots name, and every chunk those are stored against.
 
+use super::look::Needed;
+use super::marks::{self, Wanted, group_key};
 use crate::crypto::ChunkSort;
 use crate::error::Result;
-use crate::format::entry::{Entry, Extent};
-use crate::format::extents::decode_list;
 use crate::format::limit;
-use crate::id::{ChunkId, SnapshotId};
-use crate::manifest::walk::{Groups, read_group};
+use crate::id::ChunkId;
+use crate::manifest::walk::Groups;
 use crate::progress::Progress;
 use crate::repository::Repository;
 use crate::repository::index::{Found, Index};
 use crate::repository::place::Listed;
 use crate::repository::reader::Reader;
-use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,11 +29,11 @@ pub struct Live {
 }
 
 impl Live {
-    /// Marks what these snapshots need. Each manifest group is read once, however many snapshots share it.
+    /// Marks what these snapshots need, oldest first. Each manifest group counts once, however many snapshots share it.
     pub fn mark(
         repository: &Repository,
         index: &Arc<Index>,
-        snapshots: &[(SnapshotId, ChunkId)],
+        snapshots: &[Needed],
         progress: &Progress,
     ) -> Result<Self> {
         let lens = index.tier_lens();
@@ -50,30 +49,20 @@ impl Live {
             Arc::clone(index),
         );
         let mut groups = Vec::new();
-        for (_, root) in snapshots {
+        for snapshot in snapshots {
             progress.keep_going()?;
-            live.roots(&reader, root, &mut groups)?;
+            live.roots(&reader, snapshot, &mut groups)?;
         }
-        // Versions of one group follow one another, so that each finds its base at hand.
-        groups.sort_by(|a, b| a.first.cmp(&b.first).then(a.id.cmp(&b.id)));
-        groups.par_iter().try_for_each(|item| {
-            progress.keep_going()?;
-            read_group(&reader, item)?.iter().try_for_each(|entry| live.entry(&reader, entry))
-        })?;
+        marks::mark(repository, &live, &reader, groups, progress)?;
         Ok(live)
     }
 
     /// A snapshot's roots, and those of its groups that no snapshot before named.
-    fn roots(
-        &self,
-        reader: &Reader,
-        root: &ChunkId,
-        groups: &mut Vec<crate::format::root::RootItem>,
-    ) -> Result<()> {
-        if !self.need(ChunkSort::Manifest, root)? {
+    fn roots(&self, reader: &Reader, snapshot: &Needed, groups: &mut Vec<Wanted>) -> Result<()> {
+        if !self.need(ChunkSort::Manifest, &snapshot.root)? {
             return Ok(());
         }
-        let found = Groups::load(reader, root)?;
+        let found = Groups::load(reader, &snapshot.root)?;
         for id in &found.roots {
             self.need(ChunkSort::Manifest, id)?;
         }
@@ -82,32 +71,15 @@ impl Live {
                 self.need(ChunkSort::Manifest, stat)?;
             }
             if self.need(ChunkSort::Manifest, &item.id)? {
-                groups.push(item);
-            }
-        }
-        Ok(())
-    }
-
-    fn entry(&self, reader: &Reader, entry: &Entry) -> Result<()> {
-        let chunks = |extents: &[Extent]| -> Result<()> {
-            for extent in extents {
-                if let Extent::Chunk { id, .. } = extent {
-                    self.need(ChunkSort::Content, id)?;
-                }
-            }
-            Ok(())
-        };
-        chunks(&entry.content.extents)?;
-        for list in &entry.content.lists {
-            if self.need(ChunkSort::Manifest, list)? {
-                chunks(&decode_list(&reader.get(ChunkSort::Manifest, list)?)?)?;
+                let key = group_key(snapshot.series, &item.first);
+                groups.push(Wanted { id: item.id, key, group: Some(item) });
             }
         }
         Ok(())
     }
 
     /// Marks a chunk and all it is stored against. True for the first caller, who marks what it names.
-    fn need(&self, sort: ChunkSort, id: &ChunkId) -> Result<bool> {
+    pub fn need(&self, sort: ChunkSort, id: &ChunkId) -> Result<bool> {
         let Some((found, bases)) = self.choose(id, None)? else { return Ok(self.lose(sort, id)) };
         let mut todo = vec![(found, bases)];
         while let Some((found, bases)) = todo.pop() {

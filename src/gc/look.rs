@@ -1,11 +1,15 @@
 //! One look at everything: which packs there are, and what all snapshots need.
 
 use super::live::Live;
+use super::settled::Seen;
+use crate::backend::FileStat;
+use crate::crypto::hash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Folder};
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::progress::Progress;
 use crate::repository::index::{Index, Sides};
+use crate::repository::snapshots::Listed;
 use crate::repository::{Repository, condemned, distrust, random, snapshots};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -16,11 +20,10 @@ const ATTEMPTS: u32 = 5;
 
 /// What was seen.
 pub struct Look {
-    /// The highest condemned list.
-    pub highest: u32,
+    /// The listings that all the rest was made from.
+    pub seen: Seen,
     /// Packs are there that a list names: its collector has not finished.
     pub unfinished: bool,
-    pub packs: BTreeMap<PackId, u64>,
     pub live: Live,
     pub index: Arc<Index>,
     /// Last: the index lies in it.
@@ -28,9 +31,14 @@ pub struct Look {
 }
 
 impl Look {
+    /// The highest condemned list.
+    pub fn highest(&self) -> u32 {
+        self.seen.condemned.last().copied().unwrap_or(0)
+    }
+
     /// Whether other packs are there now: then what was missed here may lie in those.
     pub fn is_overtaken(&self, repository: &Repository) -> Result<bool> {
-        is_overtaken(repository, &self.packs)
+        is_overtaken(repository, &self.seen.packs)
     }
 }
 
@@ -72,10 +80,10 @@ fn look_at(
     progress: &Progress,
 ) -> Result<Look> {
     let (backend, keyring) = (repository.backend().as_ref(), repository.keyring().as_ref());
-    let highest = lists.last().map_or(0, |(number, _)| *number);
+    let condemned = lists.iter().map(|(number, _)| *number).collect();
     let doomed: HashSet<PackId> = lists.into_iter().flat_map(|(_, packs)| packs).collect();
-    let snapshots = roots(repository)?;
-    let distrusted = repository.cache_dir().map(|dir| distrust::read(&dir)).unwrap_or_default();
+    let snapshots = needed(repository)?;
+    let distrusted = distrusted(repository);
     let mut sides = Sides::default();
     for (&id, &size) in &packs {
         let side = match (doomed.contains(&id), distrusted.contains(&id)) {
@@ -89,18 +97,43 @@ fn look_at(
     let scratch = Scratch::new(repository);
     let index = Arc::new(Index::of_sides(backend, keyring, &sides, scratch.dir())?);
     let live = Live::mark(repository, &index, &snapshots, progress)?;
-    Ok(Look { highest, unfinished, packs, live, index, _scratch: scratch })
+    let mut snapshots: Vec<SnapshotId> = snapshots.iter().map(|needed| needed.id).collect();
+    snapshots.sort_unstable();
+    let seen = Seen { condemned, packs, snapshots, distrusted };
+    Ok(Look { seen, unfinished, live, index, _scratch: scratch })
 }
 
-/// Every snapshot's root. One that cannot be read stops everything: what it needs is not known.
-fn roots(repository: &Repository) -> Result<Vec<(SnapshotId, ChunkId)>> {
-    let mut roots = Vec::new();
+/// A snapshot whose chunks are needed.
+pub struct Needed {
+    pub id: SnapshotId,
+    pub root: ChunkId,
+    /// The same for all snapshots of one series.
+    pub series: u64,
+}
+
+impl Needed {
+    fn new(listed: &Listed) -> Self {
+        let record = &listed.record;
+        let mut series = record.hostname.clone().into_bytes();
+        for path in &record.paths {
+            series.push(0);
+            series.extend_from_slice(path.as_bytes());
+        }
+        Needed { id: listed.id, root: listed.root, series: hash::short(&series) }
+    }
+}
+
+/// Every snapshot, oldest first. One that cannot be read stops everything: what it needs is not known.
+fn needed(repository: &Repository) -> Result<Vec<Needed>> {
+    let mut needed = Vec::new();
     // Copies are written after their originals and removed before them, so those listed first have theirs.
     let copies = repository.backend().list(Folder::Copies)?;
     for stat in repository.backend().list(Folder::Snapshots)? {
         let FileName::Snapshot(id) = stat.name else { continue };
         match snapshots::read(repository, id) {
-            Ok(listed) => roots.push((id, listed.root)),
+            Ok(listed) => {
+                needed.push((listed.record.order_time, listed.record.sequence, Needed::new(&listed)))
+            }
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) if e.kind().is_unreadable() => {
                 return Err(Error::corrupt(format!(
@@ -113,11 +146,13 @@ fn roots(repository: &Repository) -> Result<Vec<(SnapshotId, ChunkId)>> {
             Err(e) => return Err(e),
         }
     }
-    roots.sort_unstable_by_key(|(id, _)| *id);
-    for copy in copies {
-        let FileName::CopyOfSnapshot(id) = copy.name else { continue };
-        let has_original = roots.binary_search_by_key(&id, |(id, _)| *id).is_ok();
-        if !has_original && repository.backend().read_range(&copy.name, 0, 1).is_ok() {
+    // Only what is remembered of them profits from the order.
+    needed.sort_unstable_by_key(|(time, sequence, needed)| (*time, *sequence, needed.id));
+    let needed: Vec<Needed> = needed.into_iter().map(|(_, _, needed)| needed).collect();
+    let mut ids: Vec<SnapshotId> = needed.iter().map(|needed| needed.id).collect();
+    ids.sort_unstable();
+    for id in without_original(&copies, &ids) {
+        if repository.backend().read_range(&FileName::CopyOfSnapshot(id), 0, 1).is_ok() {
             return Err(Error::corrupt(format!(
                 "the file of snapshot {} is gone though nobody forgot it (its second copy is there), so nothing is \
                  deleted; `repair snapshots` brings it back",
@@ -125,7 +160,21 @@ fn roots(repository: &Repository) -> Result<Vec<(SnapshotId, ChunkId)>> {
             )));
         }
     }
-    Ok(roots)
+    Ok(needed)
+}
+
+/// Snapshots of which only a second copy is listed. `ids` ascend.
+pub fn without_original<'a>(
+    copies: &'a [FileStat],
+    ids: &'a [SnapshotId],
+) -> impl Iterator<Item = SnapshotId> + 'a {
+    let copy = |stat: &FileStat| if let FileName::CopyOfSnapshot(id) = stat.name { Some(id) } else { None };
+    copies.iter().filter_map(copy).filter(|id| ids.binary_search(id).is_err())
+}
+
+/// Packs that a check on this machine found damaged.
+pub fn distrusted(repository: &Repository) -> BTreeSet<PackId> {
+    repository.cache_dir().map(|dir| distrust::read(&dir)).unwrap_or_default()
 }
 
 /// A directory for the collector's own index; removed when it is done with it.

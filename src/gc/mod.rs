@@ -3,11 +3,15 @@
 //! The order of steps is the protocol of `format-spec/8-sessions-and-removal.md`; every deletion waits for it. A run
 //! may be killed or suspended between any two steps: the next one goes on with the list it finds.
 
+mod cluster;
 mod finish;
 pub mod live;
 mod look;
+mod marks;
 pub mod plan;
+mod records;
 mod repack;
+mod settled;
 
 use crate::clock::Timestamp;
 use crate::compress::Level;
@@ -15,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::PackId;
 use crate::progress::{Problem, Progress, Report};
 use crate::repository::reader::Reader;
+use crate::repository::segments::{self, Care, Tended};
 use crate::repository::{Repository, condemned, removal, reserve, sessions, sighting, trash};
 use look::{Look, look};
 use plan::{PackUse, Plan};
@@ -107,6 +112,8 @@ pub struct PruneReport {
     pub unfinished_left: u64,
     /// The disk was full, so rewriting was put off.
     pub short_of_space: bool,
+    /// Index segments that were written and removed.
+    pub segments: Tended,
 }
 
 /// Collects.
@@ -124,6 +131,16 @@ pub fn run(
         sighting::refuse_shrunk(cache, sighting::look(repository.backend().as_ref())?)?;
     }
     let result = collect(repository, options, progress, report, &mut done);
+    if result.is_ok() && !options.dry_run {
+        // Copies of footers: what keeps us from tidying them up takes nothing from what was done.
+        match segments::tend(repository, Care::Tidy) {
+            Ok(tended) => done.segments = tended,
+            Err(e) => {
+                let message = format!("the index segments could not be tidied up: {}", e.message());
+                report.warning(&Problem { item: b"index".to_vec(), during: "prune", message });
+            }
+        }
+    }
     if options.keep_reserve && !options.dry_run {
         reserve::fill(repository.backend().as_ref(), repository.id());
     }
@@ -182,6 +199,10 @@ fn round(
     report: &dyn Report,
     done: &mut PruneReport,
 ) -> Result<Round> {
+    if let Some(plan) = settled::recall(repository, options)? {
+        done.plan = plan;
+        return Ok(Round::Done);
+    }
     let look = look(repository, progress)?;
     done.unreadable.clone_from(&look.index.unreadable);
     // Never two lists at work at once: a chunk that one collector is about to rescue from its packs may rest on others
@@ -195,7 +216,7 @@ fn round(
         Ok(Prepared::Again) => Ok(Round::Again),
         Ok(Prepared::Condemn { packs, again }) => {
             let backend = repository.backend().as_ref();
-            match condemned::publish(backend, repository.keyring(), look.highest, &packs) {
+            match condemned::publish(backend, repository.keyring(), look.highest(), &packs) {
                 Ok(_) => {}
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(Round::Again),
                 Err(e) => return Err(e),
@@ -237,6 +258,10 @@ fn prepare(
     }
     let mut plan = decide(repository, options, look)?;
     done.plan = plan.clone();
+    // What a dry run does not try cannot be known to be nothing.
+    if done.rebased == 0 && !(options.drop_bases && options.dry_run) {
+        settled::note(repository, options, look, &plan);
+    }
     if options.dry_run || plan.is_empty() {
         return Ok(Prepared::Nothing);
     }

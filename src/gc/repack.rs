@@ -38,7 +38,7 @@ pub fn copy(
         return Ok(copied);
     }
     let (backend, keyring) = (repository.backend(), repository.keyring());
-    let mut packer = Packer::start(backend, keyring, repository.config(), None);
+    let mut packer = Packer::start(repository, None);
     let mut packs = packs.to_vec();
     packs.sort_by_key(|p| (p.sort == ChunkSort::Manifest, p.id));
     let mut result = Ok(());
@@ -64,8 +64,8 @@ pub fn rescue(
     chunks: &[(ChunkId, ChunkSort)],
     options: &PruneOptions,
 ) -> Result<Option<u64>> {
-    let (backend, keyring) = (repository.backend(), repository.keyring());
-    let mut packer = Packer::start(backend, keyring, repository.config(), None);
+    let keyring = repository.keyring();
+    let mut packer = Packer::start(repository, None);
     for sort in [ChunkSort::Content, ChunkSort::Manifest] {
         let mut builder = FrameBuilder::new(sort, options.level, Arc::clone(keyring))?;
         for (id, _) in chunks.iter().filter(|(_, s)| *s == sort) {

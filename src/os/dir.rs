@@ -201,6 +201,8 @@ impl Names {
     fn collect(&mut self, dir: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<()> {
         buffer.clear();
         buffer.reserve(LIST_BUFFER);
+        // The handle may have been listed before, to its end.
+        rustix::fs::seek(&dir, rustix::fs::SeekFrom::Start(0))?;
         let mut listing = RawDir::new(dir, buffer.spare_capacity_mut());
         while let Some(entry) = listing.next() {
             let entry = match entry {

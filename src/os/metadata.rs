@@ -57,7 +57,7 @@ pub fn kind(status: &Status, dir: impl AsFd, name: &CStr) -> io::Result<Kind> {
 pub fn stat(status: &Status, started: Timestamp) -> Stat {
     let recent = |t| touched_since(t, started);
     let racy = recent(status.ctime) || recent(status.mtime);
-    Stat { inode: status.inode, ctime: status.ctime, racy }
+    Stat { inode: status.inode, ctime: status.ctime, racy, sound: false }
 }
 
 /// Whether a file stamped `stamp` may have been touched at or after `started`.

@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod beneath;
 pub mod dir;
+pub mod fault;
 pub mod held;
 pub mod metadata;
 pub mod owners;

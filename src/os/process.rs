@@ -3,6 +3,7 @@
 use super::owners::Owners;
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 /// Raises the number of files that may be open to what the administrator allows; answers the new limit.
@@ -11,6 +12,14 @@ pub fn raise_open_files() -> u64 {
     let wanted = Rlimit { current: now.maximum, maximum: now.maximum };
     let limit = if setrlimit(Resource::Nofile, wanted).is_ok() { now.maximum } else { now.current };
     limit.unwrap_or(u64::MAX)
+}
+
+/// Lets other programs go first from now on, where the processor is what both wait for: this thread, and those it
+/// starts.
+pub fn give_way() {
+    const BY: i32 = 10;
+    // Whoever runs us may have asked for more than that already; what cannot be had is no error.
+    let _ = rustix::process::nice(BY);
 }
 
 /// The machine's name, as `uname -n` prints it.
@@ -50,4 +59,41 @@ pub fn command(program: &OsStr) -> Command {
         command.env_remove(name);
     }
     command
+}
+
+/// Other processes that have a file open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holders {
+    /// Number and name.
+    pub processes: Vec<(u32, String)>,
+    /// Every process that this machine shows was looked at; without root those of others are not.
+    pub complete: bool,
+}
+
+/// Who has the file with this device and inode open, as far as `/proc` tells.
+pub fn holders(id: (u64, u64)) -> Holders {
+    let mut found = Holders { processes: Vec::new(), complete: true };
+    let Ok(all) = std::fs::read_dir("/proc") else { return Holders::default() };
+    for pid in all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
+        if pid == std::process::id() {
+            continue;
+        }
+        let files = match std::fs::read_dir(format!("/proc/{pid}/fd")) {
+            Ok(files) => files,
+            // It has ended meanwhile.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(_) => {
+                found.complete = false;
+                continue;
+            }
+        };
+        let same = |entry: std::fs::DirEntry| {
+            std::fs::metadata(entry.path()).is_ok_and(|meta| (meta.dev(), meta.ino()) == id)
+        };
+        if files.flatten().any(same) {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            found.processes.push((pid, name.trim_end().to_owned()));
+        }
+    }
+    found
 }

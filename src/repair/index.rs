@@ -1,4 +1,4 @@
-//! `run`: the local index thrown away and built anew from the packs.
+//! `run`: the local index thrown away and built anew from the packs, and index segments put in order.
 
 use crate::check::scan::{Scan, scan_pack};
 use crate::error::{Context, ErrorKind, Result};
@@ -6,6 +6,7 @@ use crate::format::{FileName, Folder};
 use crate::id::PackId;
 use crate::progress::{Problem, Progress, Report};
 use crate::repository::Repository;
+use crate::repository::segments::{self, Care, Tended};
 
 /// A pack whose chunks cannot be found by an index.
 #[derive(Clone, Debug)]
@@ -26,23 +27,28 @@ pub struct IndexReport {
     /// Chunks listed, copies counted.
     pub chunks: u64,
     pub unindexed: Vec<Unindexed>,
+    /// What was done to the index segments.
+    pub segments: Tended,
 }
 
-/// Deletes the local index cache and rebuilds it. Packs without a usable footer are read through, so that it is known
-/// what they still hold; nothing in the repository is changed.
+/// Deletes the local index cache, and what collections remember, and rebuilds the index. Packs without a usable footer
+/// are read through, so that it is known what they still hold. In the repository only index segments are changed:
+/// damaged and useless ones are removed, and where segments are wanted, those that are missing are written.
 pub fn run(repository: &Repository, progress: &Progress, report: &dyn Report) -> Result<IndexReport> {
     let mut out = IndexReport::default();
-    if let Some(dir) = repository.cache_dir() {
+    for dir in [repository.cache_dir(), repository.collected_dir()].into_iter().flatten() {
         match std::fs::remove_dir_all(&dir) {
             Ok(()) => out.removed = true,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(e).context(|| format!("cannot remove the index cache {}", dir.display())),
+            Err(e) => return Err(e).context(|| format!("cannot remove the local cache {}", dir.display())),
         }
     }
     progress.keep_going()?;
-    let index = repository.load_index()?;
+    let index = repository.load_index_of_packs()?;
     out.packs = index.packs().count() as u64;
     out.chunks = index.len();
+    progress.keep_going()?;
+    tend(repository, report, &mut out);
     if index.unreadable.is_empty() {
         return Ok(out);
     }
@@ -67,4 +73,22 @@ pub fn run(repository: &Repository, progress: &Progress, report: &dyn Report) ->
         out.unindexed.push(Unindexed { pack: *pack, why: why.clone(), scan, next });
     }
     Ok(out)
+}
+
+/// Puts the index segments in order. Nobody needs them, so trouble with them is only told.
+fn tend(repository: &Repository, report: &dyn Report, out: &mut IndexReport) {
+    let tell = |item: String, message: String| {
+        report.warning(&Problem { item: item.into_bytes(), during: "index", message });
+    };
+    match segments::tend(repository, Care::Repair) {
+        Ok(tended) => out.segments = tended,
+        Err(e) => {
+            let why = format!("the index segments could not be put in order: {}", e.message());
+            return tell(Folder::Index.dir().to_owned(), why);
+        }
+    }
+    for (name, why) in &out.segments.damaged {
+        let message = format!("removed, and the packs are read in its place: {why}");
+        tell(FileName::Index(*name).path(), message);
+    }
 }

@@ -195,8 +195,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn start(&mut self) {
-        let (backend, keyring) = (self.repository.backend(), self.repository.keyring());
-        self.packer = Some(Packer::start(backend, keyring, self.repository.config(), None));
+        self.packer = Some(Packer::start(self.repository, None));
     }
 
     fn pack(&mut self, suspect: Suspect, size: u64) -> Result<()> {

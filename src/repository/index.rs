@@ -6,11 +6,12 @@
 use super::footer::read_footer;
 use super::place::{Listed, PackInfo, Place, list_footer, sort};
 use super::tier::{Copy, Tier};
-use super::tiers::{merge_tiers, open_tiers};
-use super::{condemned, distrust, filter};
+use super::tiers::{open_tiers, settle};
+use super::{condemned, distrust, segment, segments};
 use crate::backend::{Backend, FileStat};
-use crate::crypto::Keyring;
+use crate::crypto::{ChunkSort, Keyring};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::pack::Footer;
 use crate::format::{FileName, Folder, limit};
 use crate::id::{ChunkId, PackId};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
@@ -19,10 +20,6 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// So many tiers of about one size are merged into one: each chunk is rewritten a few times, however many there are.
-const TIERS_MERGED: usize = 8;
-/// All tiers of fewer chunks count as of one size.
-const TIER_CHUNKS_MIN: u64 = 4096;
 /// A tier is closed when it lists this many chunks, so that building one takes bounded memory.
 const TIER_CHUNKS_MAX: usize = 1 << 18;
 
@@ -67,6 +64,27 @@ impl Found {
 /// Takes a copy's slot, the copy, and its pack.
 pub type EachCopy<'a> = dyn FnMut((usize, u32), &Listed, &PackInfo) -> Result<()> + 'a;
 
+/// What may say where chunks lie beside the packs: this repository's cache folder, index segments.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sources<'a> {
+    pub cache: Option<&'a Path>,
+    pub segments: bool,
+}
+
+/// A tier in the making.
+#[derive(Default)]
+struct NewTier {
+    packs: Vec<PackInfo>,
+    listed: Vec<Listed>,
+}
+
+impl NewTier {
+    fn add(&mut self, id: PackId, size: u64, sort: ChunkSort, footer: &Footer) {
+        let raw = list_footer(footer, self.packs.len() as u32, &mut self.listed);
+        self.packs.push(PackInfo { id, size, sort, raw });
+    }
+}
+
 /// The packs of one listing as a collector sees them, with their sizes.
 #[derive(Clone, Debug, Default)]
 pub struct Sides {
@@ -78,9 +96,9 @@ pub struct Sides {
 }
 
 impl Index {
-    /// Reads condemned lists, then lists packs (in this order: rule G1), then loads what the cache knows and reads
-    /// the footers of all other packs. `cache` is this repository's cache folder.
-    pub fn load(backend: &dyn Backend, keyring: &Keyring, cache: Option<&Path>) -> Result<Self> {
+    /// Reads condemned lists, then lists packs (in this order: rule G1), then loads what the sources know and reads
+    /// the footers of all other packs.
+    pub fn load(backend: &dyn Backend, keyring: &Keyring, sources: Sources<'_>) -> Result<Self> {
         let condemned = condemned::all(backend, keyring)?;
         let (mut listed, mut apart): (HashMap<PackId, u64>, Vec<(PackId, u64)>) = Default::default();
         for FileStat { name, size } in backend.list(Folder::Packs)? {
@@ -94,18 +112,21 @@ impl Index {
             }
         }
         let mut index = Index::default();
-        let cache = cache.filter(|dir| std::fs::create_dir_all(dir).is_ok());
+        let cache = sources.cache.filter(|dir| std::fs::create_dir_all(dir).is_ok());
         if let Some(dir) = cache {
             for id in distrust::read(dir) {
                 apart.extend(listed.remove(&id).map(|size| (id, size)));
             }
             index.tiers = open_tiers(dir, &mut listed);
         }
+        if sources.segments {
+            index.add_segments(backend, keyring, &mut listed, cache);
+        }
         let mut fresh: Vec<(PackId, u64)> = listed.into_iter().collect();
         fresh.sort_unstable();
         index.add_packs(backend, keyring, &fresh, cache)?;
         if let Some(dir) = cache {
-            index.settle(dir, 0);
+            settle(&mut index.tiers, dir, 0);
         }
         let trusted = index.tiers.len();
         index.add_packs(backend, keyring, &apart, None)?;
@@ -189,8 +210,7 @@ impl Index {
         packs: &[(PackId, u64)],
         cache: Option<&Path>,
     ) -> Result<()> {
-        let from = self.tiers.len();
-        let (mut infos, mut listed) = (Vec::new(), Vec::new());
+        let (from, mut tier) = (self.tiers.len(), NewTier::default());
         for batch in packs.chunks(64) {
             let footers: Vec<_> = batch
                 .par_iter()
@@ -198,10 +218,7 @@ impl Index {
                 .collect();
             for (id, size, footer) in footers {
                 match footer {
-                    Ok((footer, sort)) => {
-                        let raw = list_footer(&footer, infos.len() as u32, &mut listed);
-                        infos.push(PackInfo { id, size, sort, raw });
-                    }
+                    Ok((footer, sort)) => tier.add(id, size, sort, &footer),
                     // Gone between listing and reading: as if never listed.
                     Err(e) if e.kind() == ErrorKind::NotFound => {}
                     // One damaged version number must not take every other pack away.
@@ -211,50 +228,53 @@ impl Index {
                     Err(e) => return Err(e),
                 }
             }
-            if listed.len() >= TIER_CHUNKS_MAX {
-                self.push_tier(std::mem::take(&mut infos), std::mem::take(&mut listed), cache);
-                if let Some(dir) = cache {
-                    self.settle(dir, from);
-                }
+            if tier.listed.len() >= TIER_CHUNKS_MAX {
+                self.push_tier(std::mem::take(&mut tier), cache, from);
             }
         }
-        if !infos.is_empty() {
-            self.push_tier(infos, listed, cache);
-        }
+        self.push_tier(tier, cache, from);
         Ok(())
     }
 
-    /// Adds a tier, on disk where that works.
-    fn push_tier(&mut self, packs: Vec<PackInfo>, mut listed: Vec<Listed>, cache: Option<&Path>) {
+    /// Appends tiers for packs of which a segment has the footer, and takes these out of `listed`. The segment only
+    /// says what is in them: that they are there, in that size, the listing says.
+    fn add_segments(
+        &mut self,
+        backend: &dyn Backend,
+        keyring: &Keyring,
+        listed: &mut HashMap<PackId, u64>,
+        cache: Option<&Path>,
+    ) {
+        let (from, mut tier) = (self.tiers.len(), NewTier::default());
+        segments::consult(backend, keyring, listed.len(), from == 0, &mut |found| {
+            for entry in &found.packs {
+                let Some(&size) = listed.get(&entry.pack) else { continue };
+                if entry.pack_size() == size {
+                    listed.remove(&entry.pack);
+                    tier.add(entry.pack, size, segment::sort_of(entry), &entry.footer);
+                }
+            }
+            if tier.listed.len() >= TIER_CHUNKS_MAX {
+                self.push_tier(std::mem::take(&mut tier), cache, from);
+            }
+            listed.len()
+        });
+        self.push_tier(tier, cache, from);
+    }
+
+    /// Adds a tier, on disk where that works, and merges those from number `from` on where there are many of one size.
+    fn push_tier(&mut self, tier: NewTier, cache: Option<&Path>, from: usize) {
+        let NewTier { packs, mut listed } = tier;
+        if packs.is_empty() {
+            return;
+        }
         sort(&mut listed);
         let built = cache.and_then(|dir| {
             Tier::build(dir, &packs, listed.len() as u64, |put| listed.iter().try_for_each(put)).ok()
         });
         self.tiers.push(built.unwrap_or_else(|| Tier::in_memory(packs, listed)));
-    }
-
-    /// Merges tiers of about one size until there are few of each, of those from number `from` on; on any trouble they
-    /// simply stay.
-    fn settle(&mut self, dir: &Path, from: usize) {
-        let size = |tier: &Tier| {
-            (tier.count() / TIER_CHUNKS_MIN).checked_ilog(TIERS_MERGED as u64).map_or(0, |n| n + 1)
-        };
-        loop {
-            let mut sizes: Vec<u32> = self.tiers[from..].iter().map(size).collect();
-            sizes.sort_unstable();
-            let many = sizes.chunk_by(|a, b| a == b).find(|same| same.len() >= TIERS_MERGED);
-            let Some(same) = many.and_then(|same| same.first().copied()) else { return };
-            let (chosen, rest): (Vec<Tier>, Vec<Tier>) =
-                self.tiers.drain(from..).partition(|t| size(t) == same);
-            self.tiers.extend(rest);
-            let Ok(merged) = merge_tiers(dir, &chosen) else {
-                self.tiers.extend(chosen);
-                return;
-            };
-            for path in chosen.iter().filter_map(Tier::path) {
-                filter::remove_with_tier(path);
-            }
-            self.tiers.push(merged);
+        if let Some(dir) = cache {
+            settle(&mut self.tiers, dir, from);
         }
     }
 

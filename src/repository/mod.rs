@@ -6,6 +6,7 @@ pub mod condemned;
 pub mod copies;
 pub mod parity;
 pub mod random;
+pub mod segment;
 pub mod tier;
 pub mod tiers;
 pub mod distrust;
@@ -18,6 +19,7 @@ pub mod sessions;
 pub mod writer;
 pub mod witness;
 pub mod removal;
+pub mod segments;
 pub mod reserve;
 pub mod notes;
 pub mod trash;
@@ -35,9 +37,10 @@ use crate::format::config::{Config, Encryption, decode_plain_record, encode_plai
 use crate::format::key::KeySlots;
 use crate::format::{FORMAT_VERSION, FileName, Folder};
 use crate::id::{Name, unhex};
-use index::Index;
+use index::{Index, Sources};
 use keys::SlotOwner;
 use reader::Reader;
+use segment::SegmentPolicy;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -75,6 +78,7 @@ pub struct Repository {
     /// The slot that opened it; empty without encryption.
     pub slot: String,
     cache: Option<PathBuf>,
+    segments: SegmentPolicy,
     /// What the user should know about how it was opened.
     remarks: Vec<String>,
 }
@@ -122,7 +126,9 @@ pub fn create_with_parity(
     }
     // The config last: a directory with one is a repository that can be opened.
     write_config(backend.as_ref(), &keyring, 1, &config)?;
-    Ok(Repository { backend, keyring, config, master, slot: slot_id, cache: None, remarks: Vec::new() })
+    let segments = SegmentPolicy::default();
+    let (slot, cache, remarks) = (slot_id, None, Vec::new());
+    Ok(Repository { backend, keyring, config, master, slot, cache, segments, remarks })
 }
 
 fn write_config(backend: &dyn Backend, keyring: &Keyring, number: u32, config: &Config) -> Result<()> {
@@ -246,7 +252,8 @@ impl Located {
             let _ = std::fs::create_dir_all(dir).and_then(|()| std::fs::write(dir.join("slot"), &slot));
         }
         let Located { backend, config, .. } = self;
-        Ok(Repository { backend, keyring, config, master, slot, cache, remarks })
+        let segments = SegmentPolicy::default();
+        Ok(Repository { backend, keyring, config, master, slot, cache, segments, remarks })
     }
 
     fn public_master(&self) -> Result<Zeroizing<[u8; 32]>> {
@@ -289,6 +296,11 @@ impl Repository {
         self.cache.as_ref().map(|dir| dir.join("index"))
     }
 
+    /// What collections remember beside that: authenticated, and just as disposable.
+    pub fn collected_dir(&self) -> Option<PathBuf> {
+        self.cache.as_ref().map(|dir| dir.join("collected"))
+    }
+
     /// The same repository by way of another backend, without a cache.
     pub fn with_backend(&self, backend: Arc<dyn Backend>) -> Repository {
         Repository {
@@ -298,6 +310,7 @@ impl Repository {
             master: self.master.clone(),
             slot: self.slot.clone(),
             cache: None,
+            segments: self.segments,
             remarks: Vec::new(),
         }
     }
@@ -322,14 +335,36 @@ impl Repository {
         self.cache = caches.map(|dir| dir.join(self.id().to_string()));
     }
 
+    pub fn set_segments(&mut self, policy: SegmentPolicy) {
+        self.segments = policy;
+    }
+
+    /// Whether copies of new packs' footers are stored in index segments.
+    pub fn writes_segments(&self) -> bool {
+        match self.segments {
+            SegmentPolicy::Always => true,
+            SegmentPolicy::Never => false,
+            SegmentPolicy::Auto => self.backend.requests_are_slow(),
+        }
+    }
+
     /// Looks at what is there now.
     pub fn load_index(&self) -> Result<Index> {
-        Index::load(self.backend.as_ref(), &self.keyring, self.cache_dir().as_deref())
+        let cache = self.cache_dir();
+        let sources = Sources { cache: cache.as_deref(), segments: true };
+        Index::load(self.backend.as_ref(), &self.keyring, sources)
+    }
+
+    /// As `load_index`, but whatever the cache does not know comes from the packs themselves.
+    pub fn load_index_of_packs(&self) -> Result<Index> {
+        let cache = self.cache_dir();
+        let sources = Sources { cache: cache.as_deref(), segments: false };
+        Index::load(self.backend.as_ref(), &self.keyring, sources)
     }
 
     /// As `load_index`, from the packs alone.
     pub fn load_index_uncached(&self) -> Result<Index> {
-        Index::load(self.backend.as_ref(), &self.keyring, None)
+        Index::load(self.backend.as_ref(), &self.keyring, Sources::default())
     }
 
     /// A reader over what is there now.

@@ -7,7 +7,7 @@ use crate::backend::write_new;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::FrameKind;
-use crate::format::snapshot::{self, Note, NoteKind};
+use crate::format::snapshot::{self, Note, NoteKind, RulesTried};
 use crate::format::{FileName, Folder, HEADER_LEN, decode_header, encode_header, limit};
 use crate::id::{Name, SnapshotId};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
@@ -42,6 +42,8 @@ pub struct State {
     pub pin: Option<Pin>,
     /// When tombstones were written, `None` for a time that cannot be read. Empty: it is not in the trash.
     pub tombstones: Vec<Option<Timestamp>>,
+    /// What came of rules, the oldest first.
+    pub rules: Vec<RulesTried>,
     /// There are notes of a kind that this version does not know.
     pub unclear: bool,
 }
@@ -104,6 +106,7 @@ impl Notes {
                 }
                 // About the repository, not about a snapshot.
                 NoteKind::Repair { .. } => {}
+                NoteKind::Rules(tried) => state.rules.push(tried.clone()),
                 NoteKind::Unknown => state.unclear = true,
             }
         }
@@ -122,6 +125,9 @@ pub fn apply(repository: &Repository, listing: &mut Listing) -> Result<()> {
         }
         if let Some(pin) = state.pin {
             listing.pins.insert(listed.id, pin);
+        }
+        if !state.rules.is_empty() {
+            listing.rules.insert(listed.id, state.rules);
         }
         if state.unclear {
             listing.unclear.insert(listed.id);

@@ -1,16 +1,17 @@
 //! Sealed frames to packs: one thread appends, another makes finished packs durable.
 
 use super::encode::SealedFrame;
-use super::parity;
 use super::place::{Listed, PackInfo, list_footer};
+use super::segment::{Filed, Filing, entry};
+use super::{Repository, parity};
 use crate::backend::{Backend, Pending};
 use crate::crypto::{ChunkSort, Keyring, hash::FileHash};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::config::Config;
 use crate::format::frame::FrameKind;
 use crate::format::pack::{Footer, FrameEntry, TRAILER_LEN, Trailer};
 use crate::format::{FileName, HEADER_LEN, encode_header};
 use crate::id::{NAME_LEN, Name, PackId};
+use crate::progress::{Problem, Report};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -26,6 +27,19 @@ pub struct Packed {
     /// Bytes of all pack files, and of what they can be mended with.
     pub bytes: u64,
     pub parity_bytes: u64,
+    /// Index segments, and why not all were stored: what they would say stands in the packs.
+    pub segments: Filed,
+    pub segment_trouble: Option<String>,
+}
+
+impl Packed {
+    /// Tells that something was left out which nobody needs.
+    pub fn tell(&self, report: &dyn Report) {
+        if let Some(why) = &self.segment_trouble {
+            let message = format!("no index segment was stored, so the packs themselves are read: {why}");
+            report.warning(&Problem { item: b"index".to_vec(), during: "index", message });
+        }
+    }
 }
 
 /// A running pack writer.
@@ -52,15 +66,11 @@ struct FinishedPack {
 
 impl Packer {
     /// `session` is who the packs are for: a collector leaves packs of open sessions alone. As many per cent of each
-    /// pack as the config says are stored beside it, for mending.
-    pub fn start(
-        backend: &Arc<dyn Backend>,
-        keyring: &Arc<Keyring>,
-        config: &Config,
-        session: Option<Name>,
-    ) -> Self {
-        let (pack_bytes, parity) = (config.pack_bytes, config.parity);
-        let (backend, keyring) = (Arc::clone(backend), Arc::clone(keyring));
+    /// pack as the config says are stored beside it, for mending, and where segments are wanted, these at the end.
+    pub fn start(repository: &Repository, session: Option<Name>) -> Self {
+        let config = repository.config();
+        let (pack_bytes, parity, segments) = (config.pack_bytes, config.parity, repository.writes_segments());
+        let (backend, keyring) = (Arc::clone(repository.backend()), Arc::clone(repository.keyring()));
         let (store, ring) = (Arc::clone(&backend), Arc::clone(&keyring));
         let (frames, incoming) = bounded::<SealedFrame>(QUEUE);
         // One finished pack may wait while another is synced; more would only pile up dirty pages.
@@ -81,7 +91,10 @@ impl Packer {
             }
             Ok(())
         });
-        let publisher = std::thread::spawn(move || publish(store.as_ref(), &ring, parity, &to_publish));
+        let publisher = std::thread::spawn(move || {
+            let filing = segments.then(|| Filing::new(store.as_ref(), &ring));
+            publish(store.as_ref(), &ring, parity, filing, &to_publish)
+        });
         Packer { frames: Some(frames), appender: Some(appender), publisher: Some(publisher) }
     }
 
@@ -189,6 +202,7 @@ fn publish(
     backend: &dyn Backend,
     keyring: &Keyring,
     parity: u32,
+    mut filing: Option<Filing<'_>>,
     finished: &Receiver<FinishedPack>,
 ) -> Result<Packed> {
     let mut packed = Packed::default();
@@ -201,6 +215,19 @@ fn publish(
         let raw = list_footer(&pack.footer, packed.packs.len() as u32, &mut packed.listed);
         packed.bytes += pack.info.size;
         packed.packs.push(PackInfo { raw, ..pack.info });
+        // Only now that the pack is durable may a segment speak of it.
+        let filed = filing
+            .as_mut()
+            .map_or(Ok(()), |filing| filing.add(entry(pack.info.id, pack.info.sort, pack.footer)));
+        if let Err(e) = filed {
+            (filing, packed.segment_trouble) = (None, Some(e.message().to_owned()));
+        }
+    }
+    // Without them the next to open the repository has more to read, and that is all.
+    match filing.map(|filing| filing.finish(Vec::new())) {
+        Some(Ok(filed)) => packed.segments = filed,
+        Some(Err(e)) => packed.segment_trouble = Some(e.message().to_owned()),
+        None => {}
     }
     Ok(packed)
 }

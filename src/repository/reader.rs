@@ -1,6 +1,6 @@
 //! From ids to plain bytes: frames are read, unsealed and expanded once while they stay in a bounded cache.
 
-use super::index::{Found, Index};
+use super::index::{Found, Index, Sources};
 use super::parity::{self, Mended};
 use crate::backend::Backend;
 use crate::compress::{Decompressor, decompress_with_prefix};
@@ -262,7 +262,8 @@ impl Reader {
         if !self.vanished.swap(false, Ordering::Relaxed) {
             return Ok(false);
         }
-        *newer = Some(Arc::new(Index::load(self.backend.as_ref(), &self.keyring, None)?));
+        let sources = Sources { cache: None, segments: true };
+        *newer = Some(Arc::new(Index::load(self.backend.as_ref(), &self.keyring, sources)?));
         Ok(true)
     }
 

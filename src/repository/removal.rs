@@ -60,6 +60,11 @@ pub fn parity(backend: &dyn Backend, pack: PackId) -> Result<()> {
     backend.remove(&FileName::Parity(pack))
 }
 
+/// Removes an index segment: what it says stands in the packs.
+pub fn segment(backend: &dyn Backend, name: Name) -> Result<()> {
+    backend.remove(&FileName::Index(name))
+}
+
 /// Removes all key records up to `number`, which a later one has replaced.
 pub fn keys(backend: &dyn Backend, number: u32) -> Result<()> {
     for folder in [Folder::Copies, Folder::Keys] {

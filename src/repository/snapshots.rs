@@ -7,7 +7,7 @@ use super::{Repository, copies};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{FrameKind, decode_frame_header};
-use crate::format::snapshot::{self, SessionInfo, Snapshot};
+use crate::format::snapshot::{self, RulesTried, SessionInfo, Snapshot};
 use crate::format::{FileName, Folder, HEADER_LEN, decode_header, limit};
 use crate::id::{CHUNK_ID_LEN, ChunkId, SnapshotId, unhex};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
@@ -56,6 +56,8 @@ pub struct Listing {
     pub pins: BTreeMap<SnapshotId, Pin>,
     /// Snapshots with notes of a kind that this version does not know: who decides about them knows too little.
     pub unclear: BTreeSet<SnapshotId>,
+    /// What came of rules tried on snapshots, the oldest first.
+    pub rules: BTreeMap<SnapshotId, Vec<RulesTried>>,
     /// Notes that cannot be read, with the reason. Any of them may be a pin.
     pub unread_notes: Vec<(FileName, String)>,
     /// Snapshots whose own file is damaged and whose second copy was read.
@@ -167,9 +169,11 @@ pub fn list(repository: &Repository) -> Result<Listing> {
     Ok(listing)
 }
 
-/// The snapshot meant by an id prefix (4 or more hex digits), `latest`, `latest~N` or `@TIME`.
+/// The snapshot meant by an id prefix (4 or more hex digits), `latest`, `latest~N` or `@TIME`. Safety snapshots are the state
+/// that somebody wanted to get away from: they are only meant where they are named.
 pub fn resolve(listing: &Listing, text: &str, filter: &SnapshotFilter, now: Timestamp) -> Result<Listed> {
-    let matching = || listing.snapshots.iter().filter(|l| filter.matches(&l.record));
+    let usual = |l: &&Listed| l.record.before_restore.is_none() && filter.matches(&l.record);
+    let matching = || listing.snapshots.iter().filter(usual);
     let nothing = |what: String| Error::new(ErrorKind::NotFound, what);
     if let [(id, _), ..] = listing.damaged.as_slice()
         && (text.starts_with("latest") || text.starts_with('@'))

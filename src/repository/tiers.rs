@@ -8,6 +8,11 @@ use crate::id::PackId;
 use std::collections::HashMap;
 use std::path::Path;
 
+/// So many tiers of about one size are merged into one: each chunk is rewritten a few times, however many there are.
+const TIERS_MERGED: usize = 8;
+/// All tiers of fewer chunks count as of one size.
+const TIER_CHUNKS_MIN: u64 = 4096;
+
 fn is_days_old(path: &Path) -> bool {
     let age = std::fs::metadata(path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
     age.is_some_and(|age| age.as_secs() > 2 * 86_400)
@@ -87,4 +92,27 @@ pub fn merge_tiers(dir: &Path, tiers: &[Tier]) -> Result<Tier> {
             }
         })
     })
+}
+
+/// Merges tiers of about one size until there are few of each, of those from number `from` on; on any trouble they
+/// simply stay.
+pub fn settle(tiers: &mut Vec<Tier>, dir: &Path, from: usize) {
+    let size =
+        |tier: &Tier| (tier.count() / TIER_CHUNKS_MIN).checked_ilog(TIERS_MERGED as u64).map_or(0, |n| n + 1);
+    loop {
+        let mut sizes: Vec<u32> = tiers[from..].iter().map(size).collect();
+        sizes.sort_unstable();
+        let many = sizes.chunk_by(|a, b| a == b).find(|same| same.len() >= TIERS_MERGED);
+        let Some(same) = many.and_then(|same| same.first().copied()) else { return };
+        let (chosen, rest): (Vec<Tier>, Vec<Tier>) = tiers.drain(from..).partition(|t| size(t) == same);
+        tiers.extend(rest);
+        let Ok(merged) = merge_tiers(dir, &chosen) else {
+            tiers.extend(chosen);
+            return;
+        };
+        for path in chosen.iter().filter_map(Tier::path) {
+            filter::remove_with_tier(path);
+        }
+        tiers.push(merged);
+    }
 }

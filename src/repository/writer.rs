@@ -6,6 +6,7 @@ use super::encode::{FrameBuilder, History, SealedFrame};
 use super::index::Index;
 use super::packer::{Packed, Packer};
 use super::reader::Reader;
+use super::segments;
 use super::sighting::Sighting;
 use super::witness;
 use crate::backend::SessionFile;
@@ -109,8 +110,8 @@ impl Writer {
             }
         };
         let backend = Arc::clone(repository.backend());
-        let reader = Reader::new(Arc::clone(&backend), Arc::clone(keyring), index);
-        let packer = Packer::start(&backend, keyring, repository.config(), Some(session));
+        let reader = Reader::new(backend, Arc::clone(keyring), index);
+        let packer = Packer::start(repository, Some(session));
         Ok(Writer {
             repository: Arc::clone(repository),
             session,
@@ -251,6 +252,10 @@ impl Writer {
         let mut whole = std::mem::take(&mut self.first);
         whole.extend_from_slice(&sealed);
         let _ = copies::write_for_snapshot(backend.as_ref(), self.session, &whole);
+        if packed.segments.segments > 0 {
+            // Tidying up, which the next backup can do as well.
+            let _ = segments::merge_crowded(&self.repository);
+        }
         if let Some(cache) = self.repository.cache_dir() {
             self.note_locally(&cache, packed);
         }

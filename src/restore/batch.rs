@@ -63,14 +63,15 @@ pub fn execute(reader: &Reader, plan: &Plan, progress: &Progress, report: &dyn R
         rules: &rules,
         tally: &tally,
         beneath: &beneath,
-        clear: Clear { select: &plan.select, tally: &tally },
+        clear: Clear { select: &plan.select, tally: &tally, in_place: options.in_place.as_ref() },
         links: Links::new(&plan.base),
         names: TempNames::new()?,
         sparse: options.sparse,
         salvage: options.salvage,
         deletes: options.delete,
+        in_place: options.in_place.as_ref(),
     };
-    let course = Course::new(plan, &rules, &tally, Some(&beneath), (false, made))?;
+    let course = Course::new(plan, &rules, &tally, (reader, Some(&beneath)), (false, made))?;
     let (send, receive) = sync_channel::<Batch>(1);
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| work(plan, &restoring, &marks, receive));
@@ -221,7 +222,8 @@ fn same_directory(a: &Job, b: &Job) -> bool {
 }
 
 fn one(restoring: &Restoring<'_>, marks: &Marks, job: &Job) -> Result<()> {
-    if restoring.job(job)? && job.verdict != Verdict::Skip {
+    // Nobody can say of a database in use what its file should hold; it was compared as what it is.
+    if restoring.job(job)? && job.verdict != Verdict::Skip && !job.database {
         marks.set(&job.entry, job.at);
     }
     Ok(())
@@ -243,7 +245,7 @@ fn finish_directory(plan: &Plan, restoring: &Restoring<'_>, left: &Left) -> Resu
     };
     for name in &left.extras {
         let path = left.path_of(name);
-        if !restoring.clear.select.meant(&path, left.wanted) {
+        if !restoring.clear.means(&handle, name, &path, left.wanted) {
             continue;
         }
         if let Err(e) = restoring.clear.remove(&handle, name, &path, left.wanted) {

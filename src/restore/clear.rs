@@ -1,10 +1,13 @@
 //! Removing what the snapshot does not have: everything below it that the patterns mean, nothing else.
 
+use super::InPlace;
+use super::database;
 use super::select::Select;
 use super::tally::{Tally, add};
 use crate::error::{Context, Error, Result};
 use crate::os::beneath;
-use crate::os::dir::{self, Handle, Names, Trail};
+use crate::os::dir::{self, Handle, Names, Status, Trail};
+use crate::os::fault::reach;
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
@@ -12,6 +15,7 @@ use std::sync::Arc;
 pub struct Clear<'a> {
     pub select: &'a Select,
     pub tally: &'a Tally<'a>,
+    pub in_place: Option<&'a InPlace>,
 }
 
 struct Level {
@@ -25,6 +29,28 @@ struct Level {
 }
 
 impl Clear<'_> {
+    /// Whether `name` in `dir` is to be removed: the patterns mean it, and it is no part of a database, which goes with it.
+    pub fn means(&self, dir: &Handle, name: &CStr, path: &[u8], above: bool) -> bool {
+        self.select.meant(path, above) && !(self.in_place.is_some() && database::is_companion(dir, name))
+    }
+
+    /// Removes what is not a directory, by the rules for things in use where it may be one.
+    pub fn file(&self, dir: &Handle, name: &CStr, status: &Status) -> Result<()> {
+        let cannot = || "cannot remove what the snapshot does not have";
+        let mut closed = None;
+        if let Some(how) = self.in_place {
+            how.unchanged(status)?;
+            if status.is_file() {
+                closed = database::before_deletion(dir, name)?;
+            }
+        }
+        beneath::remove_file(dir, name.to_bytes()).context(cannot)?;
+        drop(closed);
+        reach("deleted");
+        add(&self.tally.files_deleted, 1);
+        Ok(())
+    }
+
     /// Removes `name`, which stands in `dir` and is called `path` in the snapshot's terms; `wanted` is the patterns'
     /// answer for it. Answers whether it is gone.
     pub fn remove(&self, dir: &Handle, name: &CStr, path: &[u8], wanted: bool) -> Result<bool> {
@@ -32,8 +58,7 @@ impl Clear<'_> {
         let top = dir::status_of(dir).context(cannot)?;
         let status = dir::status(dir, name).context(cannot)?;
         if !status.is_dir() {
-            beneath::remove_file(dir, name.to_bytes()).context(cannot)?;
-            add(&self.tally.files_deleted, 1);
+            self.file(dir, name, &status)?;
             return Ok(true);
         }
         let mut path = path.to_vec();
@@ -78,7 +103,15 @@ impl Clear<'_> {
     ) -> Result<Option<Level>> {
         let cannot = || "cannot remove it";
         let dir = trail.top().context(cannot)?;
-        let status = dir::status(&dir, name).context(cannot)?;
+        let status = match dir::status(&dir, name) {
+            // What stood beside a database has gone with it.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && self.in_place.is_some() => return Ok(None),
+            other => other.context(cannot)?,
+        };
+        if self.in_place.is_some() && database::is_companion(&dir, name) {
+            level.kept = true;
+            return Ok(None);
+        }
         let Some(wanted) = self.select.choose(path, status.is_dir(), level.wanted) else {
             level.kept = true;
             return Ok(None);
@@ -90,8 +123,7 @@ impl Clear<'_> {
             level.kept = true;
             return Ok(None);
         }
-        beneath::remove_file(&dir, name.to_bytes()).context(cannot)?;
-        add(&self.tally.files_deleted, 1);
+        self.file(&dir, name, &status)?;
         Ok(None)
     }
 

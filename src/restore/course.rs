@@ -5,8 +5,9 @@
 //! metadata come after that. On a dry run nothing is made.
 
 use super::decide::{Rules, Verdict};
+use super::same::Same;
 use super::tally::Tally;
-use super::{Overwrite, Plan, What, place};
+use super::{Overwrite, Plan, What, database, place};
 use crate::error::{Context, Error, Result};
 use crate::format::entry::{Entry, Metadata};
 use crate::manifest::walk::is_below;
@@ -15,6 +16,8 @@ use crate::os::dir::{self, Handle, Names, Status};
 use crate::os::metadata;
 use crate::os::process::{is_root, user_id};
 use crate::os::xattr;
+use crate::repository::reader::Reader;
+use crate::sqlite::place::Place as Spot;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::AsFd;
@@ -35,6 +38,8 @@ pub struct Job {
     pub inherits: bool,
     pub verdict: Verdict,
     pub old: Option<Status>,
+    /// To be restored as a database.
+    pub database: bool,
 }
 
 /// A directory that is behind us.
@@ -124,6 +129,7 @@ pub struct Course<'a> {
     plan: &'a Plan,
     rules: &'a Rules<'a>,
     tally: &'a Tally<'a>,
+    same: Same<'a>,
     /// `None` on a dry run whose target is not there.
     beneath: Option<&'a Beneath>,
     dry: bool,
@@ -143,7 +149,7 @@ impl<'a> Course<'a> {
         plan: &'a Plan,
         rules: &'a Rules<'a>,
         tally: &'a Tally<'a>,
-        beneath: Option<&'a Beneath>,
+        (reader, beneath): (&'a Reader, Option<&'a Beneath>),
         (dry, made): (bool, bool),
     ) -> Result<Self> {
         let mut wanted = plan.select.start();
@@ -157,6 +163,7 @@ impl<'a> Course<'a> {
             plan,
             rules,
             tally,
+            same: Same { reader, progress: tally.progress },
             beneath,
             dry,
             levels: Vec::new(),
@@ -258,8 +265,24 @@ impl<'a> Course<'a> {
             (Some(dir), Ok(name)) => metadata::kind(status, dir, &name),
             _ => Err(io::ErrorKind::NotFound.into()),
         };
-        let verdict = self.rules.decide(&entry, old.as_ref(), &kind);
-        out(Step::Job(Box::new(Job { entry, at, dir, private, inherits, verdict, old })))
+        let place = match (&dir, CString::new(entry.name())) {
+            (Some(dir), Ok(name)) if self.plan.options.in_place.is_some() => {
+                Some(Spot::new(dir.clone(), &name))
+            }
+            _ => None,
+        };
+        let database = place.filter(|place| !private && database::is_one(self.same.reader, &entry, place));
+        let same = &mut || match (&database, &self.plan.options.in_place, &dir) {
+            (Some(place), Some(how), _) => self.same.database(&entry, place, how),
+            (_, _, Some(dir)) => self.same.file(&entry, dir),
+            _ => Ok(false),
+        };
+        let verdict = match database.is_some() {
+            true => self.rules.decide_database(&entry, old.as_ref(), same),
+            false => self.rules.decide(&entry, old.as_ref(), &kind, same),
+        };
+        let database = database.is_some();
+        out(Step::Job(Box::new(Job { entry, at, dir, private, inherits, verdict, old, database })))
     }
 
     /// Leaves the directories that `path` does not stand in.

@@ -5,11 +5,14 @@
 //! are two batches of entries, the directories from the target down to where the walk stands, the first name of
 //! each hard-linked file, and the reader's cache.
 
+mod added;
 mod batch;
 mod clear;
 mod content;
 mod course;
+mod database;
 mod decide;
+mod same;
 mod links;
 mod place;
 mod plan;
@@ -17,17 +20,21 @@ mod preview;
 mod salvage;
 mod select;
 mod tally;
+pub mod value;
 mod verify;
 
-use crate::error::Result;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::Metadata;
 use crate::id::ChunkId;
 use crate::manifest::walk::Groups;
+use crate::os::dir::Status;
 use crate::progress::{Progress, Report};
 use crate::repository::reader::Reader;
 use select::Select;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What happens to something that stands in the target already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +47,8 @@ pub enum Overwrite {
     IfChanged,
     /// It is replaced if it was modified before what the snapshot holds.
     IfNewer,
+    /// It is replaced unless type and content are those of the snapshot, which is found out by reading it.
+    IfDifferent,
     /// It stays.
     Never,
 }
@@ -75,6 +84,37 @@ pub struct RestoreOptions {
     pub special_bits: Option<bool>,
     /// Leave extended attributes and ACLs alone.
     pub no_xattrs: bool,
+    /// The target is where the snapshot's things came from and are in use.
+    pub in_place: Option<InPlace>,
+}
+
+/// What a restore must know that goes over things in use: databases are replaced as databases, files are durable before they
+/// get their names.
+#[derive(Clone, Debug)]
+pub struct InPlace {
+    /// Stored path of the directory that the target stands for; what is wanted lies below it.
+    pub base: Vec<u8>,
+    /// What was changed after this is in no safety snapshot, and is left alone.
+    pub saved: Option<Timestamp>,
+    /// Where copies of databases go while they are compared.
+    pub scratch: PathBuf,
+    /// How long to wait for somebody who keeps a database locked.
+    pub wait: Duration,
+}
+
+impl InPlace {
+    /// Fails when a thing was touched after the safety snapshot, which then does not hold it as it is.
+    fn unchanged(&self, now: &Status) -> Result<()> {
+        match self.saved {
+            // A directory goes when it is empty, and each thing in it was looked at.
+            Some(_) if now.is_dir() => Ok(()),
+            Some(saved) if now.mtime > saved || (now.links == 1 && now.ctime > saved) => {
+                let what = "was changed after the safety snapshot was made, and is left alone; do it again";
+                Err(Error::new(ErrorKind::Refused, what))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What would be restored, and where to: checked, but nothing has been touched.
@@ -105,6 +145,8 @@ pub enum What {
     Replace,
     /// The right thing stands there already.
     Keep,
+    /// The same, but its permissions, owner or time are others.
+    Mend,
     /// Something else stands there and the rule lets it stand.
     Skip,
     /// Not in the snapshot: deleted, with all below it.
@@ -130,6 +172,7 @@ pub struct Counts {
     pub create: u64,
     pub replace: u64,
     pub keep: u64,
+    pub mend: u64,
     pub skip: u64,
     pub delete: u64,
     pub conflict: u64,
@@ -138,6 +181,22 @@ pub struct Counts {
     /// Regular files meant, and their bytes.
     pub total_files: u64,
     pub total_bytes: u64,
+}
+
+impl Counts {
+    /// Those of another part.
+    pub fn add(&mut self, other: &Counts) {
+        self.create += other.create;
+        self.replace += other.replace;
+        self.keep += other.keep;
+        self.mend += other.mend;
+        self.skip += other.skip;
+        self.delete += other.delete;
+        self.conflict += other.conflict;
+        self.bytes += other.bytes;
+        self.total_files += other.total_files;
+        self.total_bytes += other.total_bytes;
+    }
 }
 
 /// What was done.
@@ -161,6 +220,8 @@ pub struct Summary {
     /// Regular files meant, and their bytes.
     pub total_files: u64,
     pub total_bytes: u64,
+    /// Databases changed while they may be in use, by exchanging pages.
+    pub databases_exchanged: u64,
     /// Files read again and found right, and found wrong.
     pub files_verified: u64,
     pub verify_failed: u64,
@@ -170,9 +231,46 @@ pub struct Summary {
     pub damaged: u64,
 }
 
+impl Summary {
+    /// That of another part.
+    pub fn add(&mut self, other: &Summary) {
+        self.files_restored += other.files_restored;
+        self.files_skipped += other.files_skipped;
+        self.files_deleted += other.files_deleted;
+        self.files_failed += other.files_failed;
+        self.files_salvaged += other.files_salvaged;
+        self.dirs_restored += other.dirs_restored;
+        self.others_restored += other.others_restored;
+        self.bytes_restored += other.bytes_restored;
+        self.bytes_skipped += other.bytes_skipped;
+        self.total_files += other.total_files;
+        self.total_bytes += other.total_bytes;
+        self.databases_exchanged += other.databases_exchanged;
+        self.files_verified += other.files_verified;
+        self.verify_failed += other.verify_failed;
+        self.problems += other.problems;
+        self.damaged += other.damaged;
+    }
+}
+
 /// Looks at the request and the snapshot and refuses what is dangerous. Touches nothing.
 pub fn plan(reader: &Reader, root: &ChunkId, target: &Path, options: &RestoreOptions) -> Result<Plan> {
     plan::plan(reader, root, target, options)
+}
+
+/// Stored paths that `plan` would put there and that the snapshot with the root `before` does not hold.
+pub fn added(reader: &Reader, plan: &Plan, before: &ChunkId) -> Result<Vec<Vec<u8>>> {
+    added::added(reader, plan, before)
+}
+
+/// What stands there of such paths now, and whether each is a directory.
+pub fn present(plan: &Plan, paths: &[Vec<u8>]) -> Result<Vec<(Vec<u8>, bool)>> {
+    added::present(plan, paths)
+}
+
+/// Removes such paths, directories only when they are empty by then. What fails is reported and counted.
+pub fn remove(plan: &Plan, paths: &[Vec<u8>], progress: &Progress, report: &dyn Report) -> Result<Summary> {
+    added::remove(plan, paths, progress, report)
 }
 
 /// Looks at every entry and at the target, and hands over what `execute` would do now. Touches nothing.

@@ -3,9 +3,11 @@
 //! What stands at the final name is therefore the old thing or the whole new one, and always a new inode: old names
 //! of a replaced file elsewhere keep the old content.
 
+use super::InPlace;
 use super::clear::Clear;
 use super::content;
 use super::course::Job;
+use super::database;
 use super::decide::{Rules, Verdict};
 use super::links::{Links, Source};
 use super::tally::{Tally, add, is_fatal};
@@ -14,6 +16,7 @@ use crate::format::entry::{Entry, Flags, Kind};
 use crate::os::apply;
 use crate::os::beneath::{self, Beneath};
 use crate::os::dir::{self, Handle};
+use crate::os::fault::reach;
 use crate::os::process::is_root;
 use crate::repository::random;
 use crate::repository::reader::Reader;
@@ -37,6 +40,7 @@ pub struct Restoring<'a> {
     pub sparse: bool,
     pub salvage: bool,
     pub deletes: bool,
+    pub in_place: Option<&'a InPlace>,
 }
 
 /// Temporary names of one run: `.snapkeep-` and 16 hex digits and `.tmp`.
@@ -128,12 +132,29 @@ impl Restoring<'_> {
             }
             Verdict::Create | Verdict::Replace => {}
         }
+        if let Some(how) = self.in_place {
+            if job.database {
+                // Proved and counted where it was done; nobody can say of one in use what its file should hold.
+                return self.database(job, dir, how).map(|()| false);
+            }
+            self.may_go(job, dir, how)?;
+        }
         if entry.is_file() {
             self.file(job, dir)?;
         } else if !self.other(job, dir)? {
             return Ok(false);
         }
         Ok(true)
+    }
+
+    /// Whether what stands there can be replaced as a file among others.
+    fn may_go(&self, job: &Job, dir: &Handle, how: &InPlace) -> Result<()> {
+        let Some(old) = &job.old else { return Ok(()) };
+        how.unchanged(old)?;
+        match CString::new(job.entry.name()) {
+            Ok(name) if old.is_file() => database::free_to_take(dir, &name),
+            _ => Ok(()),
+        }
     }
 
     fn file(&self, job: &Job, dir: &Handle) -> Result<()> {
@@ -149,8 +170,14 @@ impl Restoring<'_> {
             return Err(if self.salvage && e.kind().is_unreadable() { self.rescue(job, dir, e)? } else { e });
         }
         let id = self.finish_file(job, &file)?;
+        if self.in_place.is_some() {
+            // What it replaces was durable.
+            file.sync_all().context(|| "cannot write it out")?;
+            reach("file-staged");
+        }
         drop(file);
         self.move_in(job, dir, &mut temp)?;
+        reach("file-renamed");
         if entry.link != 0 {
             self.links.found(entry, id);
         }
@@ -189,7 +216,7 @@ impl Restoring<'_> {
         self.tally.progress.add_file(0);
     }
 
-    fn count_file(&self, entry: &Entry) {
+    pub fn count_file(&self, entry: &Entry) {
         add(&self.tally.files_restored, 1);
         add(&self.tally.bytes_restored, entry.content.size);
         self.tally.progress.add_file(0);
@@ -284,7 +311,7 @@ impl Restoring<'_> {
     }
 
     /// The last step: the final name.
-    fn move_in(&self, job: &Job, dir: &Handle, temp: &mut Temp<'_>) -> Result<()> {
+    pub fn move_in(&self, job: &Job, dir: &Handle, temp: &mut Temp<'_>) -> Result<()> {
         let name = job.entry.name();
         let Some(old) = job.old.as_ref().filter(|_| job.verdict != Verdict::Create) else {
             beneath::rename_new(dir, temp.name(), dir, name).context(|| "cannot give it its name")?;

@@ -8,6 +8,8 @@ use crate::format::entry::{Entry, Metadata};
 use crate::id::ChunkId;
 use crate::manifest::walk::{self, Groups, Walk, is_below};
 use crate::repository::reader::Reader;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 pub fn plan(reader: &Reader, root: &ChunkId, target: &Path, options: &RestoreOptions) -> Result<Plan> {
@@ -19,7 +21,13 @@ pub fn plan(reader: &Reader, root: &ChunkId, target: &Path, options: &RestoreOpt
     let groups = Groups::load(reader, root)?;
     let range = groups.covering(below);
     let (mut base, mut base_meta, mut above) = (Vec::new(), None, Vec::new());
-    if !below.is_empty() {
+    if let Some(in_place) = &options.in_place {
+        base.clone_from(&in_place.base);
+        above = parents(reader, root, below)?;
+        if !below.is_empty() && Walk::new(reader, root, below)?.next().transpose()?.is_none() {
+            return Err(Error::new(ErrorKind::NotFound, format!("the snapshot does not hold {}", named())));
+        }
+    } else if !below.is_empty() {
         let first = Walk::new(reader, root, below)?.next().transpose()?;
         let first = first.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("the snapshot does not hold {}", named()))
@@ -92,10 +100,16 @@ fn totals(reader: &Reader, groups: &Groups, range: std::ops::Range<usize>, below
 /// `--delete` is refused where a slip would empty a whole machine or home, and when nothing would be restored.
 fn may_delete(reader: &Reader, plan: &Plan) -> Result<()> {
     let refused = |what: String| Err(Error::new(ErrorKind::Refused, what));
-    if (plan.options.below.is_empty() || !plan.base.is_empty()) && is_vital(&plan.target) {
+    // In place only what is asked for is emptied, not the directory it stands in.
+    let place = match &plan.options.in_place {
+        Some(_) => plan.target.join(OsStr::from_bytes(plan.relative(&plan.options.below))),
+        None => plan.target.clone(),
+    };
+    let straight = plan.options.below.is_empty() || !plan.base.is_empty() || plan.options.in_place.is_some();
+    if straight && is_vital(&place) {
         return refused(format!(
             "--delete straight into {} is refused; name a directory below it",
-            plan.target.display()
+            place.display()
         ));
     }
     if plan.selects_nothing(reader)? {
@@ -123,7 +137,7 @@ impl Plan {
     }
 
     /// Whether an entry would be restored below the target, by name and patterns alone.
-    fn is_meant(&self, entry: &Entry) -> bool {
+    pub(super) fn is_meant(&self, entry: &Entry) -> bool {
         if !is_below(&entry.path, &self.options.below) || entry.path == self.base {
             return false;
         }

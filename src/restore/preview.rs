@@ -1,6 +1,7 @@
 //! The same decisions as a restore makes, told instead of carried out.
 
 use super::batch::{follow, rules, set_totals};
+use super::clear::Clear;
 use super::course::{Course, Job, Left, Step};
 use super::decide::Verdict;
 use super::tally::Tally;
@@ -31,7 +32,7 @@ pub fn preview(
         Err(e) if e.kind() == NotFound => None,
         other => Some(other.context(|| format!("cannot open {}", plan.target.display()))?),
     };
-    let mut course = Course::new(plan, &rules, &tally, beneath.as_ref(), (true, false))?;
+    let mut course = Course::new(plan, &rules, &tally, (reader, beneath.as_ref()), (true, false))?;
     let mut counts = Counts::default();
     let mut take = |step: Step| {
         let tell = &mut |action: &Action<'_>| {
@@ -49,7 +50,7 @@ pub fn preview(
                     bytes: job.entry.content.size,
                 })
             }
-            Step::Left(left) => extras(plan, beneath.as_ref(), &left, tell),
+            Step::Left(left) => extras((plan, &tally), beneath.as_ref(), &left, tell),
         }
     };
     follow(reader, plan, &mut course, &tally, &mut take)?;
@@ -64,12 +65,18 @@ fn what(job: &Job) -> What {
         Verdict::Create => What::Create,
         // It gives way only with --delete, or when it is empty, which is not known before.
         Verdict::Replace => What::Replace,
-        Verdict::Keep { .. } => What::Keep,
+        Verdict::Keep { mend: false } => What::Keep,
+        Verdict::Keep { mend: true } => What::Mend,
         Verdict::Skip => What::Skip,
     }
 }
 
-fn extras(plan: &Plan, beneath: Option<&Beneath>, left: &Left, tell: Each<'_>) -> Result<()> {
+fn extras(
+    (plan, tally): (&Plan, &Tally<'_>),
+    beneath: Option<&Beneath>,
+    left: &Left,
+    tell: Each<'_>,
+) -> Result<()> {
     if left.extras.is_empty() {
         return Ok(());
     }
@@ -78,7 +85,8 @@ fn extras(plan: &Plan, beneath: Option<&Beneath>, left: &Left, tell: Each<'_>) -
     let Some(handle) = left.handle.clone().or_else(again) else { return Ok(()) };
     for name in &left.extras {
         let path = left.path_of(name);
-        if plan.select.meant(&path, left.wanted) {
+        let clear = Clear { select: &plan.select, tally, in_place: plan.options.in_place.as_ref() };
+        if clear.means(&handle, name, &path, left.wanted) {
             let is_dir = dir::status(&handle, name).is_ok_and(|s| s.is_dir());
             tell(&Action { what: What::Delete, path: &path, is_dir, bytes: 0 })?;
         }
@@ -91,6 +99,7 @@ fn count(counts: &mut Counts, action: &Action<'_>) {
         What::Create => &mut counts.create,
         What::Replace => &mut counts.replace,
         What::Keep => &mut counts.keep,
+        What::Mend => &mut counts.mend,
         What::Skip => &mut counts.skip,
         What::Delete => &mut counts.delete,
         What::Conflict => &mut counts.conflict,

@@ -6,15 +6,16 @@ use super::Plan;
 use super::tally::{Tally, add, is_fatal};
 use crate::crypto::ChunkSort;
 use crate::error::{Context, Error, Result};
-use crate::format::entry::{Entry, Extent};
+use crate::format::entry::{Content, Entry, Extent};
 use crate::manifest::content::extents;
 use crate::os::beneath::Beneath;
 use crate::os::{dir, storage};
+use crate::progress::Progress;
 use crate::repository::reader::Reader;
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use std::ffi::CString;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes read at once where a hole should be.
@@ -93,20 +94,27 @@ fn compare(reader: &Reader, plan: &Plan, beneath: &Beneath, tally: &Tally<'_>, e
     let (dir, name) = beneath.parent(plan.relative(&entry.path), false).context(cannot)?;
     let name = CString::new(name).map_err(|_| Error::invalid("a name with a NUL"))?;
     let mut file = dir::open_file(dir, &name).context(cannot)?;
-    if dir::status_of(&file).context(cannot)?.size != entry.content.size {
+    storage::forget_cached(&file);
+    compare_open(reader, tally.progress, &mut file, &entry.content)
+}
+
+/// Reads a file from its start and compares it with what is stored.
+pub fn compare_open(reader: &Reader, progress: &Progress, file: &mut File, content: &Content) -> Result<()> {
+    let cannot = || "cannot read it back";
+    if dir::status_of(&*file).context(cannot)?.size != content.size {
         return Err(Error::corrupt("has another size on the disk than in the snapshot"));
     }
-    storage::forget_cached(&file);
+    file.seek(SeekFrom::Start(0)).context(cannot)?;
     let mut at = 0u64;
     let mut buffer = Vec::new();
-    for extent in extents(reader, &entry.content)? {
+    for extent in extents(reader, content)? {
         let differs =
             |at: u64| Error::corrupt(format!("differs from the snapshot in the bytes from {at} on"));
         match extent {
             Extent::Chunk { id, len, repeat } => {
                 for _ in 0..repeat {
-                    tally.progress.keep_going()?;
-                    fill(&mut file, &mut buffer, u64::from(len)).context(cannot)?;
+                    progress.keep_going()?;
+                    fill(file, &mut buffer, u64::from(len)).context(cannot)?;
                     if reader.keyring().chunk_id(ChunkSort::Content, &buffer) != id {
                         return Err(differs(at));
                     }
@@ -116,8 +124,8 @@ fn compare(reader: &Reader, plan: &Plan, beneath: &Beneath, tally: &Tally<'_>, e
             Extent::Hole { len } => {
                 let end = at.saturating_add(len);
                 while at < end {
-                    tally.progress.keep_going()?;
-                    fill(&mut file, &mut buffer, (end - at).min(HOLE_STEP)).context(cannot)?;
+                    progress.keep_going()?;
+                    fill(file, &mut buffer, (end - at).min(HOLE_STEP)).context(cannot)?;
                     if buffer.iter().any(|&b| b != 0) {
                         return Err(differs(at));
                     }

@@ -29,6 +29,8 @@ pub struct FilterOptions {
     pub exclude_larger_than: Option<u64>,
     /// Honour `.gitignore` files too.
     pub git_ignore: bool,
+    /// Honour no files in the tree at all, not even our own.
+    pub no_ignore_files: bool,
 }
 
 const CACHE_TAG: &CStr = c"CACHEDIR.TAG";
@@ -132,7 +134,9 @@ impl Filter {
         if options.git_ignore {
             ignore_files.push(c".gitignore");
         }
-        ignore_files.push(c".snapkeepignore");
+        if !options.no_ignore_files {
+            ignore_files.push(c".snapkeepignore");
+        }
         Ok(Filter { globs: rules.build()?, ignore_files, markers, larger_than: options.exclude_larger_than })
     }
 

@@ -26,7 +26,7 @@ use roots::{Placed, Root};
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// One thing met on the walk, not yet read.
@@ -165,9 +165,35 @@ impl FileSource {
         walk::walk(self, looker, progress, visitor)
     }
 
+    /// As `walk`, but only at and below the stored path `below` and through the directories above it.
+    pub fn walk_below(
+        &self,
+        looker: &Looker,
+        below: &[u8],
+        progress: &Progress,
+        each: &mut dyn FnMut(Step) -> Result<()>,
+    ) -> Result<LeftOut> {
+        walk::walk_below(self, looker, below, progress, &mut Each(each))
+    }
+
     /// What one walk and its visitors need to make entries; clones belong together.
     pub fn looker(&self) -> Looker {
         Looker::new(self.options.started)
+    }
+
+    /// How the thing that stands at `path`, an absolute path, is stored; `None` when it is below no source.
+    pub fn stored_path(&self, path: &Path) -> Option<Vec<u8>> {
+        self.roots.iter().find_map(|placed| {
+            let rest = path.strip_prefix(&placed.root.path).ok()?;
+            let mut stored = placed.root.stored.clone();
+            for part in rest.components() {
+                if !stored.is_empty() {
+                    stored.push(b'/');
+                }
+                stored.extend_from_slice(part.as_os_str().as_bytes());
+            }
+            Some(stored)
+        })
     }
 
     /// Where the thing stored as `stored` stands on this machine.

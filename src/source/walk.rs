@@ -5,7 +5,7 @@
 
 use super::filter::{Levels, Place};
 use super::listed::{Looker, Visitor};
-use super::roots::Placed;
+use super::roots::{Placed, below};
 use super::{FileSource, Found, LeftOut, Opener, Step};
 use crate::error::{Error, Result};
 use crate::format::entry::Kind;
@@ -29,6 +29,17 @@ pub(super) fn walk(
     progress: &Progress,
     visitor: &mut dyn Visitor,
 ) -> Result<LeftOut> {
+    walk_below(source, looker, b"", progress, visitor)
+}
+
+/// Only what stands at or below `only`, and the directories above it.
+pub(super) fn walk_below(
+    source: &FileSource,
+    looker: &Looker,
+    only: &[u8],
+    progress: &Progress,
+    visitor: &mut dyn Visitor,
+) -> Result<LeftOut> {
     let mut walker = Walker {
         source,
         progress,
@@ -42,14 +53,20 @@ pub(super) fn walk(
         base: 0,
         buffer: Vec::new(),
         spare: Vec::new(),
+        only,
         left_out: LeftOut::default(),
     };
     let mut before: Option<&[u8]> = None;
-    for placed in &source.roots {
+    for placed in source.roots.iter().filter(|placed| is_on_way(&placed.root.stored, only)) {
         walker.root(placed, before)?;
         before = Some(&placed.root.stored);
     }
     Ok(walker.left_out)
+}
+
+/// Whether `path` is asked for by `only`, or leads there.
+fn is_on_way(path: &[u8], only: &[u8]) -> bool {
+    below(path, only).is_some() || below(only, path).is_some()
 }
 
 struct Walker<'a> {
@@ -68,6 +85,7 @@ struct Walker<'a> {
     base: usize,
     buffer: Vec<u8>,
     spare: Vec<Names>,
+    only: &'a [u8],
     left_out: LeftOut,
 }
 
@@ -156,6 +174,9 @@ impl<'a> Walker<'a> {
                 self.path.push(b'/');
             }
             self.path.extend_from_slice(name.to_bytes());
+            if !is_on_way(&self.path, self.only) {
+                continue;
+            }
             self.progress.keep_going()?;
             match self.trail.top() {
                 Ok(dir) => self.visit(dir, number)?,

@@ -3,7 +3,9 @@
 //! A database in use is never copied as a file: main file and write-ahead log belong together only at one instant. It is
 //! **pinned** (`pin`): a state is chosen that nobody can take away while we read it, by SQLite's own read transaction, by
 //! the proof that nobody wrote, or by a copy made under a lock. What was pinned is an `Image`: pages 1 to n, exactly as
-//! SQLite would read them. Nothing here ever writes to a source, runs a checkpoint, or leaves a file beside one.
+//! SQLite would read them. Nothing in a capture ever writes to a source, runs a checkpoint, or leaves a file beside one.
+//!
+//! The way back (`replace`) exchanges pages in one transaction, or proves that nobody has the database open.
 //!
 //! This is the only room that knows SQLite's C interface, and `ffi` the only file that calls it unsafely.
 
@@ -21,6 +23,7 @@ pub mod query;
 pub mod rows;
 pub mod schema;
 pub mod scope;
+pub mod replace;
 pub mod scratch;
 pub mod tree;
 pub mod wal;

@@ -2,6 +2,7 @@
 
 use super::header::{self, Header};
 use crate::error::{Context, Error, Result};
+use crate::os::beneath;
 use crate::os::dir::{self, Handle, Status};
 use crate::os::held::ReadFile;
 use crate::os::xattr::proc_path;
@@ -49,6 +50,14 @@ impl Place {
             Ok(_) => Ok(None),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
+        }
+    }
+
+    /// Removes one of the files; it may be missing.
+    pub fn remove(&self, suffix: &str) -> io::Result<()> {
+        match beneath::remove_file(&self.dir, self.companion(suffix).as_bytes()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
         }
     }
 

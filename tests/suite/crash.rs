@@ -184,6 +184,26 @@ fn collection_story(features: Features, seed: u64) -> Story {
     story
 }
 
+/// On a disk far away: backups of which one merges the index segments of all, and a collection that tidies them up.
+fn segment_story(features: Features, seed: u64) -> Story {
+    let mut story = Story::begin("segments", features, seed);
+    story.collects = true;
+    let repository = story.create("/repository");
+    let ids: Vec<SnapshotId> = (0..7).map(|_| story.back_up(0, &repository)).collect();
+    story.from = story.disk.recorded();
+    let segments = |repository: &Repository| repository.backend().list(Folder::Index).expect("listed").len();
+    assert_eq!(segments(&repository), 7);
+    story.back_up(0, &repository);
+    assert_eq!(segments(&repository), 1, "eight became one");
+    for id in ids {
+        story.forget(&repository, id);
+    }
+    let done = story.collect(&repository, TRASH);
+    assert!(done.deleted_packs > 0 && done.segments.removed > 0, "{done:?}");
+    story.back_up(0, &repository);
+    story
+}
+
 /// A collection condemns what a backup relies on, which commits; so that the next one rescues it.
 fn rescue_story(features: Features, seed: u64) -> Story {
     let mut story = Story::begin("rescue", features, seed);
@@ -542,6 +562,18 @@ fn a_crash_at_any_call_of_a_collection_loses_nothing_and_keeps_nothing_idle() {
         }
     }
     finish("T1 collection", &totals);
+}
+
+#[test]
+fn a_crash_at_any_call_with_index_segments_loses_nothing_and_leaves_none_wrong() {
+    let seed = seed(7);
+    println!("seed {seed}");
+    let totals = Totals::default();
+    for round in 0..size(1, 20) {
+        enumerate(&plain_story(Features::REMOTE, seed + round), seed + round, size(16, 512), &totals);
+        enumerate(&segment_story(Features::REMOTE, seed + round), seed + round, size(8, 256), &totals);
+    }
+    finish("T1 segments", &totals);
 }
 
 #[test]

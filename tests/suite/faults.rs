@@ -337,10 +337,15 @@ fn every_call_that_fails_is_a_clean_failure_or_no_failure() {
     println!("seed {seed}");
     let totals = Totals::default();
     for round in 0..size(1, 10) {
-        for features in [Features::ALL, Features::NONE] {
+        for features in [Features::ALL, Features::NONE, Features::REMOTE] {
             let base = base(features, seed + round);
-            let mut operations = vec![base.init(), base.backup(), base.tag()];
-            if features.nameless_files {
+            let mut operations = vec![base.backup()];
+            if features.remote {
+                operations.extend([base.restore(), base.check()]);
+            } else {
+                operations.extend([base.init(), base.tag()]);
+            }
+            if features.nameless_files && !features.remote {
                 operations.extend([base.restore(), base.check(), base.copy()]);
             }
             for operation in &operations {

@@ -15,8 +15,9 @@ use snapkeep::format::group::{GroupEncoder, decode_group, decode_stats, encode_s
 use snapkeep::format::key::{KdfCost, KeySlots};
 use snapkeep::format::pack::{Footer, FrameEntry, TRAILER_LEN, Trailer};
 use snapkeep::format::root::{Root, RootItem};
+use snapkeep::format::segment::Segment;
 use snapkeep::format::snapshot::{self, Note, SessionInfo, Snapshot};
-use snapkeep::format::{FileName, Folder, decode_header, encode_header};
+use snapkeep::format::{FileName, Folder, HEADER_LEN, decode_header, encode_header};
 use snapkeep::id::{ChunkId, Name, hex, unhex};
 use snapkeep::repository::reader::assemble_frame;
 use snapkeep::repository::snapshots::encode_path;
@@ -353,7 +354,8 @@ fn entry(v: &Value) -> (Entry, Stat) {
     };
     let stat = &v["stat"];
     let racy = stat["racy"].as_bool().unwrap_or(false);
-    (entry, Stat { inode: number(stat, "inode"), ctime: timestamp(&stat["ctime"]), racy })
+    let sound = stat["sound"].as_bool().unwrap_or(false);
+    (entry, Stat { inode: number(stat, "inode"), ctime: timestamp(&stat["ctime"]), racy, sound })
 }
 
 #[test]
@@ -453,6 +455,34 @@ fn packs() {
         again.extend(Trailer { footer_offset: footer.end(), file_len, hash }.encode());
         assert_eq!(again, stored);
         bodies_decode(&ring, d, &footer);
+    }
+}
+
+#[test]
+fn segments() {
+    let file = load("segments");
+    for v in list(&file, "vectors") {
+        let (stored, d) = (bytes(v, "bytes"), &v["decoded"]);
+        let ring = Keyring::new(repository(&file), encryption(d), &array(&file, "master"));
+        let name = file_name(text(d, "file"));
+        decode_header(&stored, &name, Some(ring.repository())).expect("a header");
+        let plain = ring.unseal(FrameKind::Segment, &stored[HEADER_LEN..]).expect("opens");
+        let segment = Segment::decode(&plain).expect("a segment");
+        let names: Vec<String> = segment.supersedes.iter().map(Name::to_string).collect();
+        let wanted: Vec<&str> = list(d, "supersedes").map(|n| n.as_str().expect("text")).collect();
+        assert_eq!(names, wanted);
+        assert_eq!(segment.packs.len(), list(d, "packs").count());
+        for (entry, p) in segment.packs.iter().zip(list(d, "packs")) {
+            assert_eq!(entry.pack.to_string(), text(p, "pack"));
+            assert_eq!((entry.kind as u64, entry.pack_size()), (number(p, "kind"), number(p, "size")));
+            assert_eq!(entry.footer, Footer::decode(&bytes(p, "footer")).expect("a footer"));
+        }
+        let mut again = encode_header(&name, ring.repository()).to_vec();
+        again.extend(ring.seal(FrameKind::Segment, &segment.encode(), &array(d, "salt")).expect("seals"));
+        assert_eq!(again, stored);
+    }
+    for v in list(&file, "refused") {
+        assert!(Segment::decode(&bytes(v, "plain")).is_err(), "{}", text(v, "name"));
     }
 }
 

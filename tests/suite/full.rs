@@ -81,7 +81,7 @@ fn a_full_disk_never_lies_and_goes_on_with_room() {
     println!("seed {seed}");
     let (tried, failures) = (AtomicU64::new(0), Mutex::new(Vec::new()));
     for round in 0..size(5, 100) {
-        for features in [Features::ALL, Features::NONE] {
+        for features in [Features::ALL, Features::NONE, Features::REMOTE] {
             let empty = SimulatedDisk::new(Volume::default(), features);
             create(&empty, Path::new(PLACE)).expect("a repository");
             let made = empty.volume();

@@ -254,3 +254,19 @@ fn the_process_knows_itself() {
     assert!(!process::user_name().is_empty());
     assert_eq!(process::boot_id(), process::boot_id());
 }
+
+#[test]
+fn giving_way_lowers_the_priority_of_this_thread() {
+    let lowered = || {
+        let before = rustix::process::getpriority_process(None).expect("a priority");
+        snapkeep::os::process::give_way();
+        let after = rustix::process::getpriority_process(None).expect("a priority");
+        assert!(after > before || before >= 19, "{before}, then {after}");
+        std::thread::spawn(move || {
+            assert_eq!(rustix::process::getpriority_process(None).expect("a priority"), after);
+        })
+        .join()
+        .expect("it inherits");
+    };
+    std::thread::spawn(lowered).join().expect("lowered");
+}

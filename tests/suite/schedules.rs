@@ -268,9 +268,14 @@ fn forget_some(
     Ok(())
 }
 
+/// In every third schedule the disk is far away, so that index segments are written, merged and removed as well.
+fn features(seed: u64) -> Features {
+    if seed.is_multiple_of(3) { Features::REMOTE } else { Features::ALL }
+}
+
 /// Runs one schedule; returns who holds what at which call.
 fn run(stage: &Stage, seed: u64, collects: bool, log: &Log) -> Vec<Event> {
-    let disk = SimulatedDisk::new(stage.volume.clone(), Features::ALL);
+    let disk = SimulatedDisk::new(stage.volume.clone(), features(seed));
     disk.record();
     let actors = if collects { 4 } else { 3 };
     let turns = Turns::new(actors, seed);
@@ -338,7 +343,7 @@ fn try_schedule(
         let likely = random.below(17).saturating_sub(8);
         let fate = |_| if random.below(8) < likely { Fate::Kept } else { Fate::Lost };
         let fates: Vec<Fate> = (0..volume.pending().len()).map(fate).collect();
-        let after = SimulatedDisk::new(volume.crashed(&fates), Features::ALL);
+        let after = SimulatedDisk::new(volume.crashed(&fates), features(seed));
         let then = match (calls == events.len(), collects) {
             (true, _) => Then::Settle,
             (false, true) => Then::Collect,

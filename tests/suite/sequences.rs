@@ -56,7 +56,7 @@ type Step = Result<(), String>;
 impl World {
     fn new(seed: u64) -> World {
         let mut random = Random(seed);
-        let features = [Features::ALL, Features::LOCKS, Features::NONE][random.below(3)];
+        let features = [Features::ALL, Features::LOCKS, Features::NONE, Features::REMOTE][random.below(4)];
         let disk = SimulatedDisk::new(Volume::default(), features);
         let repository = create(&disk, Path::new(PLACE)).expect("a repository");
         let cache = (random.below(2) == 0).then(|| tempfile::tempdir().expect("a cache"));

@@ -192,7 +192,8 @@ fn store(
         let (path, kind) = (path.as_bytes().to_vec(), thing.kind.clone());
         let mut entry = Entry { path, kind, meta, flags: Flags::default(), link: 0, content };
         change(&mut entry);
-        let stat = Stat { inode: thing.mtime as u64, ctime: mtime, racy: thing.mtime % 2 == 0 };
+        let racy = thing.mtime % 2 == 0;
+        let stat = Stat { inode: thing.mtime as u64, ctime: mtime, racy, sound: thing.mtime % 3 == 0 };
         builder.push(entry, stat)?;
     }
     lane.finish()?;

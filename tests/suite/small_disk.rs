@@ -14,10 +14,10 @@ const AMPLE: u64 = 64 << 20;
 const LITTLE: u64 = 4 << 20;
 
 /// A file system in memory whose size can be changed.
-struct SmallDisk(PathBuf);
+pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn new(name: &str) -> Option<SmallDisk> {
+    pub fn new(name: &str) -> Option<SmallDisk> {
         let mount = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         std::fs::create_dir_all(&mount).expect("a directory");
         let size = format!("size={AMPLE}");
@@ -31,13 +31,17 @@ impl SmallDisk {
         }
     }
 
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     fn used(&self) -> u64 {
         let room = rustix::fs::statvfs(&self.0).expect("a file system");
         (room.f_blocks - room.f_bfree) * room.f_frsize
     }
 
     /// Room for so much more than there is.
-    fn leave(&self, room: u64) {
+    pub fn leave(&self, room: u64) {
         self.resize(self.used() + room);
     }
 

@@ -188,6 +188,10 @@ impl Process {
         answer.trim_start_matches("ok").trim().to_owned()
     }
 
+    pub fn lives(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|ended| ended.is_none())
+    }
+
     /// kill -9.
     pub fn kill(mut self) {
         self.child.kill().expect("killed");

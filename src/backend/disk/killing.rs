@@ -142,6 +142,10 @@ impl Disk for KillingDisk {
     fn remove(&self, path: &Path) -> Result<()> {
         self.around("remove", path, || RealDisk.remove(path))
     }
+
+    fn is_remote(&self, path: &Path) -> bool {
+        RealDisk.is_remote(path)
+    }
 }
 
 #[derive(Debug)]

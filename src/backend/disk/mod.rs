@@ -67,6 +67,12 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
 
     fn remove(&self, path: &Path) -> Result<()>;
+
+    /// Whether what lies here is on another machine: a hint for economy.
+    fn is_remote(&self, path: &Path) -> bool {
+        let _ = path;
+        false
+    }
 }
 
 /// An open file.

@@ -81,6 +81,10 @@ impl Disk for RealDisk {
     fn remove(&self, path: &Path) -> Result<()> {
         std::fs::remove_file(path)
     }
+
+    fn is_remote(&self, path: &Path) -> bool {
+        crate::os::storage::is_slow(path)
+    }
 }
 
 impl DiskFile for File {

@@ -4,13 +4,16 @@ use super::init;
 use crate::backup::{Input, Options, Outcome as Done, ParentChoice, run as back_up};
 use crate::cli::context::Context;
 use crate::cli::databases::{self, SqliteArgs};
+use crate::cli::documents::{self, JsonArgs};
 use crate::cli::failure::{FAILED, Failure, INCOMPLETE, NO_REPOSITORY, Outcome, usage};
 use crate::cli::json::Message;
 use crate::cli::names::shown;
 use crate::cli::options::per_cent;
+use crate::cli::rules;
 use crate::cli::sources::{ExcludeArgs, SourceArgs, StreamArgs};
 use crate::cli::terminal::Watch;
 use crate::clock::Timestamp;
+use crate::format::snapshot::RulesTried;
 use crate::progress::Problem;
 use crate::repository::Repository;
 use crate::repository::snapshots::{SnapshotFilter, list, resolve};
@@ -30,6 +33,8 @@ pub struct Args {
     stream: StreamArgs,
     #[command(flatten)]
     sqlite: SqliteArgs,
+    #[command(flatten)]
+    json: JsonArgs,
     /// Tags of the snapshot
     #[arg(long, value_name = "TAG[,TAG…]")]
     tag: Vec<String>,
@@ -72,9 +77,13 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let started = context.now();
     let mut missing = Vec::new();
     let mut input = match args.stream.input(&args.source)? {
+        Some(_) if !args.json.workspace.is_empty() => {
+            return Err(Failure::usage("a stream has no workspaces; --validate-json checks it"));
+        }
         Some(stream) => stream,
         None => {
-            let source = args.source.files(&args.exclude, &our_places(context), started)?;
+            let source =
+                args.source.files(&args.exclude, &args.json.workspace, &our_places(context), started)?;
             missing.extend_from_slice(source.missing_roots());
             Input::Files(Box::new(source))
         }
@@ -91,7 +100,12 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let repository = open(context, args)?;
     if args.init && matches!(input, Input::Files(_)) {
         // The repository may only just have been made, inside the source.
-        input = Input::Files(Box::new(args.source.files(&args.exclude, &our_places(context), started)?));
+        input = Input::Files(Box::new(args.source.files(
+            &args.exclude,
+            &args.json.workspace,
+            &our_places(context),
+            started,
+        )?));
     }
     let options = options(context, args, &repository)?;
     let mut watch = Watch::start(context);
@@ -99,11 +113,20 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     watch.finish();
     let done = done?;
     let problems = done.summary.problems;
+    documents::warn(&context.output, done.json.as_ref());
+    let tried = rules::after_backup(context, &repository, &done, args.json.rules.as_deref());
+    let untried = tried.is_err();
+    let tried = tried.unwrap_or_else(|failure| {
+        let why = failure.message.unwrap_or_default();
+        context.output.warn(&format!("the snapshot is saved, but its rules could not be tried: {why}"));
+        Vec::new()
+    });
     let told = match context.output.json {
-        true => context.output.result(&summary(&done, problems)),
-        false => context.output.say(&story(&done, &missing, problems).join("\n")),
+        true => context.output.result(&summary(&done, problems, &tried)),
+        false => context.output.say(&story(&done, &missing, problems, &tried).join("\n")),
     };
-    Ok(context.output.told(told, if problems > 0 { INCOMPLETE } else { 0 }))
+    let incomplete = problems > 0 || untried || args.json.objects(done.json.as_ref(), &tried);
+    Ok(context.output.told(told, if incomplete { INCOMPLETE } else { 0 }))
 }
 
 /// A source inside the repository would be backed up into itself.
@@ -173,12 +196,15 @@ fn options(context: &Context, args: &Args, repository: &Repository) -> Result<Op
         scan: !args.no_scan && Watch::shows(context),
         user: usual.user,
         workers: usual.workers,
+        before_restore: usual.before_restore,
         sqlite: args.sqlite.options(context).map_err(usage)?,
+        json: args.json.options()?,
     })
 }
 
 fn explain(context: &Context, args: &Args) -> Outcome {
-    let source = args.source.files(&args.exclude, &our_places(context), context.now())?;
+    let source =
+        args.source.files(&args.exclude, &args.json.workspace, &our_places(context), context.now())?;
     let mut paper = context.output.paper();
     for path in &args.explain {
         let answer = source.explain(path)?;
@@ -221,7 +247,7 @@ const COUNTS: &[&str] = &[
     "total_bytes_processed",
 ];
 
-fn summary(done: &Done, problems: u64) -> Message {
+fn summary(done: &Done, problems: u64, tried: &[RulesTried]) -> Message {
     let mut message = Message::new("summary");
     if done.dry_run {
         message = message.with("dry_run", true);
@@ -238,11 +264,21 @@ fn summary(done: &Done, problems: u64) -> Message {
     } else if !done.dry_run {
         message = message.with("unchanged", true);
     }
-    message.with("sqlite", databases::summary(done))
+    message = message.with("sqlite", databases::summary(done));
+    match &done.json {
+        Some(facts) => {
+            let mut json = serde_json::to_value(facts).unwrap_or_default();
+            if !tried.is_empty() {
+                json["rules"] = serde_json::to_value(tried).unwrap_or_default();
+            }
+            message.with("json", json)
+        }
+        None => message,
+    }
 }
 
 /// The summary for people: what was saved, what of it was new, what it takes, what is missing.
-fn story(done: &Done, missing: &[Problem], problems: u64) -> Vec<String> {
+fn story(done: &Done, missing: &[Problem], problems: u64, tried: &[RulesTried]) -> Vec<String> {
     let s = &done.summary;
     let files = units::counted(s.total_files_processed, "file", "files");
     let dirs = units::counted(s.dirs_new + s.dirs_changed + s.dirs_unmodified, "directory", "directories");
@@ -270,6 +306,10 @@ fn story(done: &Done, missing: &[Problem], problems: u64) -> Vec<String> {
         ),
         format!("  took:  {}", units::duration(std::time::Duration::from_secs_f64(seconds(done)))),
     ];
+    if let Some(facts) = &done.json {
+        lines.push(format!("  json:  {}", documents::words(facts)));
+    }
+    lines.extend(tried.iter().map(|tried| format!("  rules: {}", rules::summary(tried))));
     if let Some(all) = &done.databases {
         lines.push(format!("  sqlite: {}", databases::words(all)));
     }

@@ -162,5 +162,6 @@ fn summary(report: &CheckReport) -> Message {
         .with("chunks_read", report.chunks_read)
         .with("parity", report.parity)
         .with("parity_read", report.parity_read)
+        .with("segments", report.segments)
         .with("files_verified", report.files_verified)
 }

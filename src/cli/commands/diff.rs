@@ -1,5 +1,6 @@
 //! `diff`: what differs between two snapshots, or between a snapshot and what stands here now.
 
+use crate::cli::changes::{Manner, Seen, look};
 use crate::cli::context::Context;
 use crate::cli::failure::{DAMAGED, FAILED, Failure, Outcome, usage};
 use crate::cli::json::{Message, base64_if_needed};
@@ -11,6 +12,7 @@ use crate::cli::sources::ExcludeArgs;
 use crate::cli::stop::Stop;
 use crate::cli::terminal::Watch;
 use crate::compare::diff::{DiffOptions, Side, run as compare};
+use crate::compare::inside::texts;
 use crate::compare::live::{Finding, LiveOptions, run as compare_live};
 use crate::compare::{Change, Statistics, Tally};
 use crate::progress::Report;
@@ -45,6 +47,12 @@ pub struct Args {
     /// Count exactly which chunks only one side has, which takes longer
     #[arg(long)]
     thorough: bool,
+    /// Do not look into JSON files that changed
+    #[arg(long, conflicts_with = "patch")]
+    no_json: bool,
+    /// Write what changed in JSON files as patches (RFC 6902)
+    #[arg(long)]
+    patch: bool,
     #[command(flatten)]
     exclude: ExcludeArgs,
     #[command(flatten)]
@@ -65,7 +73,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let before = target(&args.before)?;
     let after = args.after.as_deref().map(target).transpose()?;
     let reader = Arc::new(repository.reader()?);
-    let mut told = Told { paper: context.output.paper(), json: context.output.json, silent: 0 };
+    let (json, room) = (context.output.json, context.output.width());
+    let manner = (!args.no_json).then_some(Manner { json, patch: args.patch, room });
+    let mut told = Told { paper: context.output.paper(), json, silent: 0, reader: &reader, manner };
     let mut watch = Watch::beside_results(context);
     let stats = match &after {
         Some(after) => two(&reader, &before, after, args, &watch, &mut told),
@@ -100,7 +110,7 @@ fn two(
     after: &Target,
     args: &Args,
     watch: &Watch,
-    told: &mut Told,
+    told: &mut Told<'_>,
 ) -> Result<Statistics, Failure> {
     let path = |target: &Target| target.path.clone().unwrap_or_default();
     let (a, b) = (path(before), path(after));
@@ -108,7 +118,7 @@ fn two(
     let (a, b) =
         (Side { root: &before.snapshot.root, below: &a }, Side { root: &after.snapshot.root, below: &b });
     let mut stop = Stop::default();
-    let done = compare(reader, a, b, &options, &watch.progress, &mut |change| stop.at(told.change(&change)));
+    let done = compare(reader, a, b, &options, &watch.progress, &mut |change| stop.at(told.change(change)));
     stop.or(done)
 }
 
@@ -118,13 +128,14 @@ fn live(
     before: &Target,
     args: &Args,
     watch: &Watch,
-    told: &mut Told,
+    told: &mut Told<'_>,
 ) -> Result<Statistics, Failure> {
     let record = &before.snapshot.record;
     let mut filter = args.exclude.options();
     filter.excludes.splice(0..0, record.excludes.iter().cloned());
     let walk = WalkOptions { started: context.now(), ..WalkOptions::default() };
-    let options = LiveOptions { content: args.content, metadata: args.metadata, filter, walk };
+    let (content, metadata, json) = (args.content, args.metadata, !args.no_json);
+    let options = LiveOptions { content, metadata, json, filter, walk };
     let place = |path: &[u8]| Root::new(Path::new(OsStr::from_bytes(path)));
     let places = match &before.path {
         Some(path) => vec![place(&[b"/", path.as_slice()].concat()).map_err(usage)?],
@@ -133,7 +144,7 @@ fn live(
     let root = &before.snapshot.root;
     let mut stop = Stop::default();
     let done = compare_live(reader, root, places, &options, &watch.progress, &mut |finding| match finding {
-        Finding::Change(change) => stop.at(told.change(&change)),
+        Finding::Change(change) => stop.at(told.change(change)),
         Finding::Problem(problem) => {
             watch.report.problem(&problem);
             Ok(())
@@ -143,20 +154,34 @@ fn live(
 }
 
 /// What has been said so far.
-struct Told {
+struct Told<'r> {
     paper: Paper,
     json: bool,
     silent: u64,
+    reader: &'r Reader,
+    /// How to tell what is in JSON files; `None` to leave them closed.
+    manner: Option<Manner>,
 }
 
-impl Told {
-    fn change(&mut self, change: &Change) -> Result<(), Failure> {
+impl Told<'_> {
+    fn change(&mut self, mut change: Change) -> Result<(), Failure> {
+        let seen = match (change.contents.take(), self.manner) {
+            (Some(contents), Some(manner)) => {
+                let (before, after) = texts(self.reader, *contents)?;
+                Some(look(&before, &after, manner))
+            }
+            _ => None,
+        };
         self.silent += u64::from(change.silent);
         let slash: &[u8] = if change.is_dir { b"/" } else { b"" };
         let path = [b"/", change.path.as_slice(), slash].concat();
         if !self.json {
             let mark = if change.silent { "?" } else { " " };
-            return self.paper.line(&format!("{}{mark}   {}", change.modifier.sign(), shown(&path[1..])));
+            self.paper.line(&format!("{}{mark}   {}", change.modifier.sign(), shown(&path[1..])))?;
+            if let Some(Seen::Lines(lines)) = seen {
+                lines.iter().try_for_each(|line| self.paper.line(line))?;
+            }
+            return Ok(());
         }
         let mut message = Message::new("change").with("path", String::from_utf8_lossy(&path));
         if let Some(raw) = base64_if_needed(&path) {
@@ -165,6 +190,9 @@ impl Told {
         message = message.with("modifier", change.modifier.sign());
         if change.silent {
             message = message.with("silent", true);
+        }
+        if let Some(Seen::Field(json)) = seen {
+            message = message.with_raw("json", json);
         }
         self.paper.json(&message)
     }

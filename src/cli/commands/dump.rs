@@ -4,13 +4,16 @@ use crate::archive::{write_content, write_tar};
 use crate::cli::context::Context;
 use crate::cli::databases;
 use crate::cli::dumped;
-use crate::cli::failure::{FAILED, Failure, Outcome};
+use crate::cli::failure::{FAILED, Failure, Outcome, usage};
 use crate::cli::names::shown;
-use crate::cli::options::{AtArgs, stored};
+use crate::cli::options::{AtArgs, Target, stored};
+use crate::cli::restore_key;
 use crate::cli::terminal::Watch;
 use crate::error::{Context as _, Result};
 use crate::format::entry::Kind;
+use crate::json::pointer::Pointer;
 use crate::manifest::walk::find;
+use crate::repository::reader::Reader;
 use crate::repository::snapshots::list;
 use std::ffi::OsString;
 use std::fs::File;
@@ -30,6 +33,9 @@ pub struct Args {
     path: Option<OsString>,
     #[command(flatten)]
     at: AtArgs,
+    /// Only the value at this JSON pointer (/a/b) of a JSON file
+    #[arg(long, value_name = "POINTER")]
+    key: Option<String>,
     /// The archive's format
     #[arg(short, long, value_name = "FORMAT", value_parser = ["tar"], default_value = "tar")]
     archive: String,
@@ -65,6 +71,10 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         context.output.warn(&warning);
     }
     let reader = repository.reader()?.with_parity();
+    if let Some(key) = &args.key {
+        let target = Target { path: Some(path), ..target };
+        return value(context, &reader, &target, key, args.target_file.as_ref());
+    }
     let entry = if path.is_empty() { None } else { find(&reader, &target.snapshot.root, &path)? };
     let file = match &entry {
         Some(entry) if entry.is_file() => Some(entry),
@@ -93,6 +103,23 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         Ok(()) => Ok(0),
         Err(_) if out.closed => Err(Failure { code: 0, message: None }),
         Err(e) => Err(e.into()),
+    }
+}
+
+/// One value, as it is written in the file, and a line feed.
+fn value(context: &Context, reader: &Reader, from: &Target, key: &str, to: Option<&PathBuf>) -> Outcome {
+    let pointer = Pointer::parse(key).map_err(usage)?;
+    let entry = restore_key::stored_file(reader, from)?;
+    let text = restore_key::stored_text(reader, &entry)?;
+    context.warn_of_mended(reader);
+    let name = shown(&entry.path);
+    let doc = restore_key::parsed(&text, &name)?;
+    let found = restore_key::value(&doc, &pointer, &name)?;
+    let mut out = Sink::open(to, false)?;
+    let written = out.write_all(doc.raw(found)).and_then(|()| out.write_all(b"\n"));
+    match written.and_then(|()| out.flush()) {
+        Err(_) if out.closed => Err(Failure { code: 0, message: None }),
+        other => other.context(|| "cannot write the output").map(|()| 0).map_err(Failure::from),
     }
 }
 

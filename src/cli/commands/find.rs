@@ -10,6 +10,7 @@ use crate::cli::terminal::Watch;
 use crate::clock::Timestamp;
 use crate::compare::blobs::{BlobUses, Blobs, run as find_uses};
 use crate::compare::find::{FindOptions, Finds, run as find_names};
+use crate::compare::values::Wanted;
 use crate::crypto::ChunkSort;
 use crate::repository::snapshots::{Listed, list};
 use crate::units;
@@ -21,8 +22,12 @@ use std::os::unix::ffi::OsStrExt;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// What to find: `*.txt`, `/home/*/notes`, `a/**/b`; with --blob or --pack: ids
-    #[arg(value_name = "PATTERN", required = true)]
+    #[arg(value_name = "PATTERN", required_unless_present = "json_key")]
     patterns: Vec<String>,
+    /// Only JSON files with this value at a JSON pointer: /agent_id=agent-7; without a value: with any [default
+    /// PATTERN: *.json]
+    #[arg(long, value_name = "POINTER[=VALUE]", conflicts_with_all = ["blob", "pack"])]
+    json_key: Option<String>,
     #[command(flatten)]
     filter: FilterArgs,
     /// Only in these snapshots
@@ -68,6 +73,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         oldest: time(&args.oldest)?,
         newest: time(&args.newest)?,
         kinds: args.kinds.clone(),
+        value: args.json_key.as_deref().map(Wanted::parse).transpose().map_err(usage)?,
         below: args.below.as_ref().map(|p| stored(p.as_bytes())).transpose()?.unwrap_or_default(),
     };
     let repository = context.open()?;
@@ -86,9 +92,17 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         let told = print_uses(context, &snapshots, &uses);
         return context.output.ends(told, damaged(context, &uses.damaged));
     }
-    let finds = find_names(&reader, &snapshots, &args.patterns, &options, &watch.progress);
+    let usual = ["*.json".to_owned()];
+    let patterns = if args.patterns.is_empty() { &usual[..] } else { &args.patterns };
+    let finds = find_names(&reader, &snapshots, patterns, &options, &watch.progress);
     watch.finish();
     let finds = finds?;
+    if let Some((path, why)) = &finds.first_unseen {
+        let files = units::counted(finds.unseen, "file", "files");
+        context
+            .output
+            .warn(&format!("{files} could not be looked into; the first is {}: {why}", shown(path)));
+    }
     let told = print(context, args, &snapshots, &finds);
     context.output.ends(told, damaged(context, &finds.damaged))
 }

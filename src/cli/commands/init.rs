@@ -83,6 +83,7 @@ pub fn make(context: &Context, args: &Args) -> Result<Repository, Failure> {
     };
     let mut repository = create_with_parity(backend, &new, args.parity)?;
     repository.set_cache(context.cache().as_deref());
+    repository.set_segments(context.global.segments);
     reserve::fill(repository.backend().as_ref(), repository.id());
     Ok(repository)
 }

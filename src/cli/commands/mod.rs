@@ -24,5 +24,7 @@ pub mod sql;
 pub mod stats;
 pub mod tag;
 pub mod undelete;
-pub mod verify;
+pub mod undo;
 pub mod version;
+pub mod verify;
+pub mod init_rules;

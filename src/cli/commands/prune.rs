@@ -4,6 +4,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::{DAMAGED, Failure, LOCKED, Outcome};
 use crate::cli::json::Message;
 use crate::cli::options::{TrashArgs, duration, size};
+use crate::cli::output::segments_line;
 use crate::cli::terminal::Watch;
 use crate::error::Result;
 use crate::gc::{MaxUnused, PruneOptions, PruneReport, run as collect};
@@ -93,6 +94,8 @@ pub fn after(context: &Context, repository: &Arc<Repository>, limits: &Limits, t
 }
 
 fn collected(context: &Context, repository: &Arc<Repository>, options: &PruneOptions) -> Outcome {
+    // Backups may run beside it, and somebody waits for those.
+    crate::os::process::give_way();
     let mut watch = Watch::start(context);
     let done = collect(repository, options, &watch.progress, &watch.report);
     watch.finish();
@@ -172,6 +175,9 @@ fn finished(context: &Context, done: &PruneReport) -> std::result::Result<(), Fa
         let files = counted(done.unfinished_left, "unfinished file", "unfinished files");
         output.say(&format!("left alone: {files} (`tmp-…`) that somebody may be writing"))?;
     }
+    if let Some(line) = segments_line(&done.segments) {
+        output.say(&line)?;
+    }
     if done.deleted_packs == 0 && done.waiting_packs == 0 {
         return output.say("nothing to free");
     }
@@ -236,6 +242,8 @@ fn summary(done: &PruneReport, dry_run: bool) -> Message {
         .with("packfiles", packs.value())
         .with("unreadable_packs", unreadable.collect::<Vec<_>>())
         .with("expired_snapshots", done.expired)
+        .with("segments_written", done.segments.filed.segments)
+        .with("segments_removed", done.segments.removed)
         .with("waiting_for", done.waiting_for.clone())
         .with("short_of_space", done.short_of_space)
 }

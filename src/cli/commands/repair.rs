@@ -4,7 +4,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::{DAMAGED, FAILED, Failure, Outcome, usage};
 use crate::cli::json::Message;
 use crate::cli::options::{FilterArgs, parity as share};
-use crate::cli::output::one_line;
+use crate::cli::output::{one_line, segments_line};
 use crate::cli::repairs::{packs as packs_page, snapshots as snapshots_page};
 use crate::cli::terminal::Watch;
 use crate::error::{Error, Result as Found};
@@ -23,7 +23,7 @@ use crate::units;
 /// Put right what can be put right without guessing
 #[derive(clap::Subcommand, Debug)]
 pub enum Word {
-    /// Throw the local index away and build it anew from the packs
+    /// Throw the local index away and build it anew from the packs; remove damaged index segments
     Index,
     /// Save what is good in damaged packs, from parity where there is enough, and set them aside
     Packs(PacksArgs),
@@ -84,7 +84,9 @@ pub fn run(context: &Context, word: &Word) -> Outcome {
 fn rebuild(context: &Context) -> Outcome {
     let repository = context.open()?;
     if context.global.dry_run {
-        context.output.say("would throw the local index away and build it anew from the packs")?;
+        context.output.say(
+            "would throw the local index away, build it anew from the packs, and put index segments in order",
+        )?;
         return Ok(0);
     }
     let mut watch = Watch::start(context);
@@ -106,12 +108,17 @@ fn page(context: &Context, report: &index::IndexReport) -> Result<(), Failure> {
                 .with("removed", report.removed)
                 .with("packs", report.packs)
                 .with("chunks", report.chunks)
+                .with("segments_written", report.segments.filed.segments)
+                .with("segments_removed", report.segments.removed)
                 .with("broken_packs", broken.collect::<Vec<_>>()),
         )?;
     } else {
         let packs = units::counted(report.packs, "pack", "packs");
         let chunks = units::counted(report.chunks, "chunk", "chunks");
         context.output.say(&format!("index built: {packs}, {chunks}"))?;
+        if let Some(line) = segments_line(&report.segments) {
+            context.output.say(&line)?;
+        }
         for unindexed in &report.unindexed {
             context.output.say(&format!("  next: {}", unindexed.next))?;
         }

@@ -3,11 +3,14 @@
 use crate::cli::context::Context;
 use crate::cli::databases;
 use crate::cli::failure::{DAMAGED, FAILED, Failure, INCOMPLETE, Outcome, VALIDATION};
+use crate::cli::in_place::{Job, SureArgs, may_ask};
 use crate::cli::json::Message;
 use crate::cli::names::shown;
 use crate::cli::options::AtArgs;
+use crate::cli::restore_key;
 use crate::cli::stop::Stop;
 use crate::cli::terminal::Watch;
+use crate::in_place::{OVERWRITE, parts};
 use crate::repository::reader::Reader;
 use crate::repository::snapshots::list;
 use crate::restore::{
@@ -26,8 +29,17 @@ pub struct Args {
     #[arg(value_name = "SNAP[:PATH]")]
     snapshot: Option<OsString>,
     /// Where to
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", conflicts_with = "in_place")]
     target: Option<PathBuf>,
+    /// Only the value at this JSON pointer (/a/b) of a JSON file, back into the live file or --target's
+    #[arg(long, value_name = "POINTER", conflicts_with_all = ["include", "iinclude", "exclude", "iexclude",
+        "delete", "verify", "salvage", "in_place", "sparse", "numeric_id", "no_ownership", "no_xattrs"])]
+    key: Option<String>,
+    /// Back where it came from, over what is there, after a safety snapshot of that; `undo` takes it back
+    #[arg(long, conflicts_with = "salvage")]
+    in_place: bool,
+    #[command(flatten)]
+    sure: SureArgs,
     #[command(flatten)]
     at: AtArgs,
     /// Only what matches this gitignore pattern
@@ -42,9 +54,9 @@ pub struct Args {
     /// The same, whatever the case of letters
     #[arg(long, value_name = "PATTERN")]
     iexclude: Vec<String>,
-    /// What happens to files that are there already
-    #[arg(long, value_name = "WHEN", default_value = "always")]
-    overwrite: When,
+    /// What happens to files that are there already [default: always, with --in-place if-different]
+    #[arg(long, value_name = "WHEN")]
+    overwrite: Option<When>,
     /// Delete what is not in the snapshot
     #[arg(long)]
     delete: bool,
@@ -74,12 +86,22 @@ enum When {
     Always,
     IfChanged,
     IfNewer,
+    IfDifferent,
     Never,
 }
 
 pub fn run(context: &Context, args: &Args) -> Outcome {
+    if let Some(key) = &args.key {
+        let repository = context.open()?;
+        let from = args.at.target(&list(&repository)?, args.snapshot.as_deref(), context.now())?;
+        let reader = repository.reader()?.with_parity();
+        return restore_key::run(context, &reader, &from, key, args.target.as_deref());
+    }
+    if args.in_place {
+        return over_what_is_there(context, args);
+    }
     let Some(to) = &args.target else {
-        return Err(Failure::usage("where to? give --target DIR"));
+        return Err(Failure::usage("where to? give --target DIR, or --in-place"));
     };
     let repository = context.open()?;
     let listing = list(&repository)?;
@@ -105,7 +127,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let told = if context.output.json {
         context.output.result(&summary(&done).with("seconds_elapsed", seconds.as_secs_f64()))
     } else {
-        let mut lines = story(&from.snapshot.id.short(), &done, args);
+        let mut lines = story(&from.snapshot.id.short(), &done, args.delete, args.verify);
         lines.push(format!("  took: {}", units::duration(seconds)));
         context.output.say(&lines.join("\n"))
     };
@@ -120,6 +142,35 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     Ok(context.output.told(told, code))
 }
 
+fn over_what_is_there(context: &Context, args: &Args) -> Outcome {
+    may_ask(context, args.sure)?;
+    let repository = context.open()?;
+    let listing = list(&repository)?;
+    let mut from = args.at.target(&listing, args.snapshot.as_deref(), context.now())?;
+    let below = from.path.clone().unwrap_or_default();
+    for warning in databases::avoid_damaged(&listing, &mut from, &below) {
+        context.output.warn(&warning);
+    }
+    let overwrite = args.overwrite.map_or(OVERWRITE, When::rule);
+    let options = RestoreOptions { overwrite, verify: true, ..options(args, None) };
+    let parts = parts(&from.snapshot.record, &below)?;
+    let (from, sure) = (&from.snapshot, args.sure);
+    Job { context, repository: &repository, listing: &listing, from, parts, options, sure, undone: None }
+        .run()
+}
+
+impl When {
+    fn rule(self) -> Overwrite {
+        match self {
+            When::Always => Overwrite::Always,
+            When::IfChanged => Overwrite::IfChanged,
+            When::IfNewer => Overwrite::IfNewer,
+            When::IfDifferent => Overwrite::IfDifferent,
+            When::Never => Overwrite::Never,
+        }
+    }
+}
+
 fn options(args: &Args, path: Option<Vec<u8>>) -> RestoreOptions {
     RestoreOptions {
         strip: path.is_some(),
@@ -128,12 +179,7 @@ fn options(args: &Args, path: Option<Vec<u8>>) -> RestoreOptions {
         iincludes: args.iinclude.clone(),
         excludes: args.exclude.clone(),
         iexcludes: args.iexclude.clone(),
-        overwrite: match args.overwrite {
-            When::Always => Overwrite::Always,
-            When::IfChanged => Overwrite::IfChanged,
-            When::IfNewer => Overwrite::IfNewer,
-            When::Never => Overwrite::Never,
-        },
+        overwrite: args.overwrite.map_or(Overwrite::Always, When::rule),
         delete: args.delete,
         verify: args.verify,
         salvage: args.salvage,
@@ -142,6 +188,20 @@ fn options(args: &Args, path: Option<Vec<u8>>) -> RestoreOptions {
         numeric_ids: args.numeric_id,
         special_bits: None,
         no_xattrs: args.no_xattrs,
+        in_place: None,
+    }
+}
+
+/// As a plan names it.
+pub fn action_word(what: What) -> &'static str {
+    match what {
+        What::Create => "create",
+        What::Replace => "replace",
+        What::Keep => "keep",
+        What::Mend => "mend",
+        What::Skip => "skip",
+        What::Delete => "delete",
+        What::Conflict => "conflict",
     }
 }
 
@@ -149,14 +209,7 @@ fn would(context: &Context, reader: &Reader, plan: &Plan, watch: &Watch) -> Resu
     let mut paper = context.output.paper();
     let mut stop = Stop::default();
     let done = preview(reader, plan, &watch.progress, &watch.report, &mut |action: &Action<'_>| {
-        let word = match action.what {
-            What::Create => "create",
-            What::Replace => "replace",
-            What::Keep => "keep",
-            What::Skip => "skip",
-            What::Delete => "delete",
-            What::Conflict => "conflict",
-        };
+        let word = action_word(action.what);
         stop.at(if context.output.json {
             let message = Message::new("verbose_status").with("action", word);
             let message = message.with_path("item", "item_b64", &[b"/", action.path].concat());
@@ -173,7 +226,7 @@ fn would(context: &Context, reader: &Reader, plan: &Plan, watch: &Watch) -> Resu
     Ok(counts)
 }
 
-fn told_dry(context: &Context, counts: &Counts) -> Outcome {
+pub fn told_dry(context: &Context, counts: &Counts) -> Outcome {
     if context.output.json {
         context.output.result(
             &Message::new("summary")
@@ -181,6 +234,7 @@ fn told_dry(context: &Context, counts: &Counts) -> Outcome {
                 .with("create", counts.create)
                 .with("replace", counts.replace)
                 .with("keep", counts.keep)
+                .with("mend", counts.mend)
                 .with("skip", counts.skip)
                 .with("delete", counts.delete)
                 .with("conflict", counts.conflict)
@@ -202,7 +256,7 @@ fn told_dry(context: &Context, counts: &Counts) -> Outcome {
     Ok(0)
 }
 
-fn summary(done: &Summary) -> Message {
+pub fn summary(done: &Summary) -> Message {
     Message::new("summary")
         .with("files_restored", done.files_restored)
         .with("files_skipped", done.files_skipped)
@@ -221,7 +275,8 @@ fn summary(done: &Summary) -> Message {
         .with("damaged", done.damaged)
 }
 
-fn story(snapshot: &str, done: &Summary, args: &Args) -> Vec<String> {
+/// What was done, for people.
+pub fn story(snapshot: &str, done: &Summary, deletes: bool, verifies: bool) -> Vec<String> {
     let files = units::counted(done.files_restored, "file", "files");
     let mut lines =
         vec![format!("snapshot {snapshot} restored: {files}, {}", units::bytes(done.bytes_restored))];
@@ -229,10 +284,10 @@ fn story(snapshot: &str, done: &Summary, args: &Args) -> Vec<String> {
         let count = units::counted(done.files_skipped, "file", "files");
         lines.push(format!("  left alone: {count}, {}", units::bytes(done.bytes_skipped)));
     }
-    if args.delete {
+    if deletes {
         lines.push(format!("  deleted: {}", units::counted(done.files_deleted, "thing", "things")));
     }
-    if args.verify {
+    if verifies {
         let good = units::counted(done.files_verified, "file", "files");
         lines.push(format!("  verified: {good} right, {} wrong", units::count(done.verify_failed)));
     }

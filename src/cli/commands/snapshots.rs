@@ -2,12 +2,14 @@
 
 use crate::cli::context::Context;
 use crate::cli::databases;
+use crate::cli::documents;
 use crate::cli::failure::{DAMAGED, Failure, Outcome, usage};
 use crate::cli::groups::{GroupBy, group};
 use crate::cli::json::{SnapshotJson, TrashJson};
 use crate::cli::names::{decode_path, escape};
 use crate::cli::options::{FilterArgs, TrashArgs, snapshots_named};
 use crate::cli::output::Paper;
+use crate::cli::rules;
 use crate::cli::table::{Column, Table};
 use crate::clock::Timestamp;
 use crate::format::FileName;
@@ -81,7 +83,8 @@ fn page(context: &Context, args: &Args, listing: &Listing) -> Result<(), Failure
     let mut paper = context.output.paper();
     match (context.output.json, args.group_by) {
         (true, None) => {
-            let json = |l| SnapshotJson::new(l).pinned(listing.pins.get(&l.id));
+            let json =
+                |l| SnapshotJson::new(l).pinned(listing.pins.get(&l.id)).ruled(listing.rules.get(&l.id));
             let all: Vec<_> = listing.snapshots.iter().map(json).collect();
             paper.json(&all)?;
         }
@@ -120,7 +123,10 @@ fn print(
     }
     if context.output.verbose > 0 {
         for listed in snapshots {
-            for line in databases::lines(&listed.record) {
+            let tried = listing.rules.get(&listed.id).into_iter().flatten();
+            let tried = tried.map(|tried| format!("rules: {}", rules::summary(tried)));
+            let json = documents::lines(&listed.record).into_iter().chain(tried);
+            for line in databases::lines(&listed.record).into_iter().chain(json) {
                 paper.line(&format!("{}  {line}", listed.id.short()))?;
             }
         }

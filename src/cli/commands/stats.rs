@@ -5,6 +5,7 @@ use crate::cli::failure::{Failure, Outcome, usage};
 use crate::cli::json::Message;
 use crate::cli::options::{FilterArgs, snapshots_named};
 use crate::cli::terminal::Watch;
+use crate::format::Folder;
 use crate::repository::snapshots::list;
 use crate::stats::{Mode, Stats, run as count};
 use crate::units;
@@ -49,6 +50,7 @@ fn json(stats: &Stats) -> Message {
         .with("total_stored_size", stats.unique_stored)
         .with("repository_bytes", stats.repository_bytes)
         .with("packs", stats.packs)
+        .with("segment_bytes", stats.bytes_in(Folder::Index))
         .with("compression_ratio", stats.compression_ratio)
         .with("dedup_ratio", stats.dedup_ratio)
         .with("overhead_bytes", stats.overhead)
@@ -72,6 +74,9 @@ fn text(context: &Context, stats: &Stats) -> Result<(), Failure> {
         }
     }
     line("Repository:", format!("{} in {}", units::bytes(stats.repository_bytes), packs(stats)))?;
+    if stats.bytes_in(Folder::Index) > 0 {
+        line("  index segments:", units::bytes(stats.bytes_in(Folder::Index)))?;
+    }
     if stats.unused > 0 {
         line("  not in use:", units::bytes(stats.unused))?;
     }

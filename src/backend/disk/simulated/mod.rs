@@ -74,13 +74,17 @@ pub struct Features {
     pub nameless_files: bool,
     pub rename_new: bool,
     pub locks: bool,
+    /// It lies on another machine.
+    pub remote: bool,
 }
 
 impl Features {
-    pub const ALL: Features = Features { nameless_files: true, rename_new: true, locks: true };
+    pub const ALL: Features = Features { nameless_files: true, rename_new: true, locks: true, remote: false };
+    /// All, on another machine.
+    pub const REMOTE: Features = Features { remote: true, ..Features::ALL };
     /// Locks, but neither files without names nor renames that replace nothing.
-    pub const LOCKS: Features = Features { nameless_files: false, rename_new: false, locks: true };
-    pub const NONE: Features = Features { nameless_files: false, rename_new: false, locks: false };
+    pub const LOCKS: Features = Features { nameless_files: false, rename_new: false, ..Features::ALL };
+    pub const NONE: Features = Features { locks: false, ..Features::LOCKS };
 }
 
 /// A call that was made, and what it did.
@@ -386,6 +390,10 @@ impl Disk for SimulatedDisk {
             }
             Ok(((), vec![name_step(dir, name, None)]))
         })
+    }
+
+    fn is_remote(&self, _: &Path) -> bool {
+        self.features().remote
     }
 }
 

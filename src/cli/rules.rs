@@ -1,0 +1,172 @@
+//! Rules at the door: results as text and JSON, and the trial that follows a backup.
+
+use super::context::Context;
+use super::failure::Failure;
+use super::json::Message;
+use super::names::{escape, shown};
+use super::options::decoded;
+use super::output::Paper;
+use crate::backup::Outcome;
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::format::snapshot::{NoteKind, RulesTried};
+use crate::id::ChunkId;
+use crate::manifest::walk::find;
+use crate::progress::Progress;
+use crate::repository::reader::Reader;
+use crate::repository::snapshots::{encode_path, read};
+use crate::repository::{Repository, notes};
+use crate::rules::{DIRECTORY, FILE, Report, Rules, Verdict};
+use crate::units;
+use crate::verify;
+use std::path::Path;
+
+/// Reasons shown for a rule, unless all are asked for, and kept in a note.
+const SHOWN_MAX: usize = 10;
+const NOTED_MAX: usize = 20;
+
+/// Says what came of the rules for `place`; with `all`, every reason that is known.
+pub fn tell(
+    paper: &mut Paper,
+    json: bool,
+    place: &str,
+    report: &Report,
+    all: bool,
+) -> std::result::Result<(), Failure> {
+    for outcome in &report.outcomes {
+        if json {
+            let reason = |r: &crate::rules::Reason| {
+                let message = Message::default();
+                let message = match &r.path {
+                    Some(path) => message.with_path("path", "path_b64", path),
+                    None => message,
+                };
+                message.with("message", r.message.as_str()).value()
+            };
+            paper.json(
+                &Message::new("rule")
+                    .with("directory", place)
+                    .with("name", outcome.name.as_str())
+                    .with("result", outcome.verdict.word())
+                    .with("looked_at", outcome.looked_at)
+                    .with("reasons", outcome.reasons.iter().map(reason).collect::<Vec<_>>())
+                    .with("more", outcome.more),
+            )?;
+            continue;
+        }
+        let word = outcome.verdict.word().to_uppercase();
+        let things = units::counted(outcome.looked_at, "thing", "things");
+        paper.line(&format!("{word:<5} {} ({things})", escape(outcome.name.as_bytes())))?;
+        let shown_max = if all { usize::MAX } else { SHOWN_MAX };
+        for reason in outcome.reasons.iter().take(shown_max) {
+            paper.line(&format!("        {}", words(reason)))?;
+        }
+        let more = outcome.more + outcome.reasons.len().saturating_sub(shown_max) as u64;
+        if more > 0 {
+            paper.line(&format!("        … and {} more", units::count(more)))?;
+        }
+    }
+    Ok(())
+}
+
+fn words(reason: &crate::rules::Reason) -> String {
+    let message = escape(reason.message.as_bytes());
+    match &reason.path {
+        Some(path) => format!("{}: {message}", escape(path)),
+        None => message,
+    }
+}
+
+/// What a note keeps of a report.
+fn tried(base: &[u8], report: &Report) -> RulesTried {
+    let failing = report.outcomes.iter().filter(|o| o.verdict != Verdict::Pass);
+    let said = failing.flat_map(|o| {
+        let told = o.reasons.iter().map(move |r| format!("{}: {}", o.name, words(r)));
+        told.map(|line| line.chars().take(300).collect::<String>())
+    });
+    RulesTried {
+        directory: format!("/{}", encode_path(base)),
+        passed: report.count(Verdict::Pass),
+        failed: report.count(Verdict::Fail),
+        errors: report.count(Verdict::Error),
+        reasons: said.take(NOTED_MAX).collect(),
+    }
+}
+
+/// A few words about rules that were tried.
+pub fn summary(tried: &RulesTried) -> String {
+    let place = shown(&decoded(&tried.directory));
+    let (passed, failed, errors) =
+        (units::count(tried.passed), units::count(tried.failed), units::count(tried.errors));
+    match tried.failed + tried.errors {
+        0 if tried.passed > 0 => format!("{place}: {passed} passed"),
+        _ => format!("{place}: {passed} passed, {failed} FAILED, {errors} in ERROR"),
+    }
+}
+
+pub fn is_good(tried: &RulesTried) -> bool {
+    tried.passed > 0 && tried.failed + tried.errors == 0
+}
+
+/// After a backup: tries the rules of each workspace on the snapshot as it is stored, and notes what came of it.
+pub fn after_backup(
+    context: &Context,
+    repository: &Repository,
+    done: &Outcome,
+    given: Option<&Path>,
+) -> std::result::Result<Vec<RulesTried>, Failure> {
+    let (Some(id), Some(facts)) = (done.snapshot, done.json.as_ref()) else { return Ok(Vec::new()) };
+    let mut all = Vec::new();
+    if facts.workspaces.is_empty() {
+        return Ok(all);
+    }
+    let root = read(repository, id)?.root;
+    let reader = repository.reader()?;
+    let progress = Progress::new();
+    for workspace in &facts.workspaces {
+        let base = decoded(&workspace.path);
+        let file = [&base[..], b"/", DIRECTORY.as_bytes(), b"/", FILE.as_bytes()].concat();
+        let rules = match given {
+            Some(file) => verify::live_rules(file),
+            None => match find(
+                &reader,
+                &root,
+                file.strip_prefix(b"/").filter(|_| base.is_empty()).unwrap_or(&file),
+            )? {
+                Some(_) => verify::stored_rules(&reader, &root, &base),
+                None => continue,
+            },
+        };
+        let tried = try_on(&reader, &root, &base, rules, &progress);
+        for reason in &tried.reasons {
+            context.output.warn(&format!("rule {reason}"));
+        }
+        notes::write(repository, id, NoteKind::Rules(tried.clone()), context.clock.now())?;
+        all.push(tried);
+    }
+    Ok(all)
+}
+
+/// Rules that cannot be used are an error of their own; the snapshot is made all the same.
+fn try_on(
+    reader: &Reader,
+    root: &ChunkId,
+    base: &[u8],
+    rules: Result<Rules>,
+    progress: &Progress,
+) -> RulesTried {
+    let report = match rules.and_then(|rules| verify::stored(reader, root, base, &rules, progress)) {
+        Ok(report) => report,
+        Err(e) => {
+            let directory = format!("/{}", encode_path(base));
+            let reasons = vec![e.message().to_owned()];
+            return RulesTried { directory, passed: 0, failed: 0, errors: 1, reasons };
+        }
+    };
+    let mut tried = tried(base, &report);
+    if report.outcomes.is_empty() {
+        tried.errors = 1;
+        tried.reasons = vec!["the rules file holds no rules, so nothing is proved".to_owned()];
+    }
+    tried
+}
