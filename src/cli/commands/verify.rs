@@ -65,6 +65,10 @@ fn live_directory(what: &OsStr) -> Option<PathBuf> {
 }
 
 fn live(context: &Context, dir: &Path, rules: Option<&Path>) -> Result<Tried, Failure> {
+    if !dir.exists() {
+        let what = format!("there is no file or directory {}", escape(dir.as_os_str().as_bytes()));
+        return Err(Failure::new(FAILED, what));
+    }
     let own = dir.join(DIRECTORY).join(FILE);
     let file = rules.unwrap_or(&own);
     if rules.is_none() && !own.exists() {
