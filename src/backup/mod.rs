@@ -155,12 +155,7 @@ pub fn run(
     report: &dyn Report,
 ) -> Result<Outcome> {
     let start = clock.now();
-    let repository = if options.dry_run {
-        let backend = DryBackend::new(Arc::clone(repository.backend()));
-        Arc::new(repository.with_backend(Arc::new(backend)))
-    } else {
-        Arc::clone(repository)
-    };
+    let repository = destination(repository, options);
     let mut writer = Writer::open(&repository, options.level, &session_info(start))?;
     let listing = snapshots::list(&repository)?;
     let paths = options.before_restore.as_ref().map_or_else(|| record::paths(input), |b| b.paths.clone());
@@ -219,6 +214,15 @@ pub fn run(
     progress.keep_going()?;
     outcome.snapshot = Some(writer.commit(&snapshot, packed)?);
     Ok(outcome)
+}
+
+/// The repository, or one that keeps nothing.
+fn destination(repository: &Arc<Repository>, options: &Options) -> Arc<Repository> {
+    if !options.dry_run {
+        return Arc::clone(repository);
+    }
+    let backend = DryBackend::new(Arc::clone(repository.backend()));
+    Arc::new(repository.with_backend(Arc::new(backend)))
 }
 
 fn session_info(start: Timestamp) -> SessionInfo {
