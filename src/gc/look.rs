@@ -9,6 +9,7 @@ use crate::format::{FileName, Folder};
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::progress::Progress;
 use crate::repository::index::{Index, Sides};
+use crate::repository::reader::Reader;
 use crate::repository::snapshots::Listed;
 use crate::repository::{Repository, condemned, distrust, random, snapshots};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -34,6 +35,12 @@ impl Look {
     /// The highest condemned list.
     pub fn highest(&self) -> u32 {
         self.seen.condemned.last().copied().unwrap_or(0)
+    }
+
+    /// Reads chunks from what was seen.
+    pub fn reader(&self, repository: &Repository) -> Reader {
+        let (backend, keyring) = (Arc::clone(repository.backend()), Arc::clone(repository.keyring()));
+        Reader::new(backend, keyring, Arc::clone(&self.index))
     }
 
     /// Whether other packs are there now: then what was missed here may lie in those.

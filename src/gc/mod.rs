@@ -18,11 +18,11 @@ use crate::compress::Level;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::PackId;
 use crate::progress::{Problem, Progress, Report};
-use crate::repository::reader::Reader;
 use crate::repository::segments::{self, Care, Tended};
 use crate::repository::{Repository, condemned, removal, reserve, sessions, sighting, trash};
 use look::{Look, look};
 use plan::{PackUse, Plan};
+use repack::{History, Rescued};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -248,12 +248,12 @@ fn prepare(
     report: &dyn Report,
     done: &mut PruneReport,
 ) -> Result<Prepared> {
-    if !options.dry_run && rescue_lost(repository, look, options, done)? {
+    if !options.dry_run && rescue_lost(repository, look, options, progress, done)? {
         return Ok(Prepared::Again);
     }
     refuse_damage(look)?;
-    if options.drop_bases && !options.dry_run && done.rebased == 0 && rebase(repository, look, options, done)?
-    {
+    let may_rebase = options.drop_bases && !options.dry_run && done.rebased == 0;
+    if may_rebase && rebase(repository, look, options, progress, done)? {
         return Ok(Prepared::Again);
     }
     let mut plan = decide(repository, options, look)?;
@@ -289,20 +289,20 @@ fn prepare(
 }
 
 /// Chunks whose shallow copy has vanished may still be readable by a way that is longer than was stated when they were
-/// written. They are stored whole, so that everything that stays is grounded. True when that was done.
+/// written. They are stored anew, so that everything that stays is grounded. True when that was done.
 fn rescue_lost(
     repository: &Arc<Repository>,
     look: &Look,
     options: &PruneOptions,
+    progress: &Progress,
     done: &mut PruneReport,
 ) -> Result<bool> {
     let lost = look.live.lost();
     if lost.is_empty() {
         return Ok(false);
     }
-    let (backend, keyring) = (Arc::clone(repository.backend()), Arc::clone(repository.keyring()));
-    let reader = Reader::new(backend, keyring, Arc::clone(&look.index));
-    let Some(bytes) = repack::rescue(repository, &reader, &lost, options)? else { return Ok(false) };
+    let rescued = repack::rescue(repository, look, &lost, History::Staying, options, progress)?;
+    let Rescued::All(bytes) = rescued else { return Ok(false) };
     done.rescued += lost.len() as u64;
     done.written_bytes += bytes;
     Ok(true)
@@ -313,15 +313,15 @@ fn rebase(
     repository: &Arc<Repository>,
     look: &Look,
     options: &PruneOptions,
+    progress: &Progress,
     done: &mut PruneReport,
 ) -> Result<bool> {
     let leaning = look.live.leaning()?;
     if leaning.is_empty() {
         return Ok(false);
     }
-    let (backend, keyring) = (Arc::clone(repository.backend()), Arc::clone(repository.keyring()));
-    let reader = Reader::new(backend, keyring, Arc::clone(&look.index));
-    let Some(bytes) = repack::rescue(repository, &reader, &leaning, options)? else { return Ok(false) };
+    let rescued = repack::rescue(repository, look, &leaning, History::Nothing, options, progress)?;
+    let Rescued::All(bytes) = rescued else { return Ok(false) };
     done.rebased = leaning.len() as u64;
     done.written_bytes += bytes;
     Ok(true)

@@ -36,6 +36,7 @@ mod os;
 mod prune;
 mod prune_memory;
 mod prune_order;
+mod prune_rescue;
 mod power;
 mod protocol;
 mod races;
