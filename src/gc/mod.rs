@@ -51,6 +51,9 @@ pub struct PruneOptions {
     pub host: String,
     /// How long to wait for backups that began before the packs were condemned.
     pub wait: Duration,
+    /// A session that cannot be seen to live is evicted when nothing changed about it for so long, between two visits of
+    /// this machine; `None` leaves that to people.
+    pub evict_after: Option<Duration>,
     /// Look and plan, change nothing.
     pub dry_run: bool,
     /// How long forgotten snapshots stay in the trash, and what time it is for that.
@@ -72,6 +75,7 @@ impl Default for PruneOptions {
             level: Level::AUTO,
             host: crate::os::process::host_name(),
             wait: Duration::from_secs(300),
+            evict_after: Some(Duration::from_secs(7 * 86_400)),
             dry_run: false,
             trash: trash::span(trash::DAYS),
             now: Timestamp::default(),
@@ -103,6 +107,8 @@ pub struct PruneReport {
     pub waiting_packs: u64,
     pub waiting_bytes: u64,
     pub waiting_for: Vec<String>,
+    /// Sessions that were evicted because nothing was seen of them for too long.
+    pub evicted: Vec<String>,
     /// Packs left alone because they cannot be read, with the reason.
     pub unreadable: Vec<(PackId, String)>,
     /// Stopped sessions' files that were cleared away.
@@ -166,6 +172,10 @@ fn collect(
         trash::delete(repository, &expired)?;
         trash::sweep(repository)?;
         sessions::evict_dead(repository, &options.host)?;
+        if let Some(after) = options.evict_after {
+            let evicted = sessions::evict_stalled(repository, options.now, after)?;
+            done.evicted = evicted.iter().map(sessions::Open::describe).collect();
+        }
         let before = done.deleted_packs;
         if !finish::lists(repository, options, progress, report, done)? {
             return Ok(());

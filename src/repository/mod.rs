@@ -16,6 +16,7 @@ pub mod reader;
 pub mod encode;
 pub mod packer;
 pub mod sessions;
+pub mod stalled;
 pub mod writer;
 pub mod witness;
 pub mod removal;

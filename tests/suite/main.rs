@@ -54,6 +54,7 @@ mod retention;
 mod restore_target;
 mod small_disk;
 mod source;
+mod stalled;
 mod source_filter;
 mod witness;
 mod yard;
