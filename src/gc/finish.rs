@@ -108,6 +108,9 @@ fn rescue(
         let look = look(repository, progress)?;
         let lost = look.live.lost();
         if lost.is_empty() {
+            if !look.is_vouched_for(repository)? {
+                continue;
+            }
             // Snapshots that were seen gone must stay gone, and packs that were seen must stay, whatever crashes now.
             return backend.sync_seen();
         }

@@ -8,10 +8,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Folder};
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::progress::Progress;
-use crate::repository::index::{Index, Sides};
+use crate::repository::footer::read_footer;
+use crate::repository::index::Index;
 use crate::repository::reader::Reader;
+use crate::repository::sides::{Home, Sides};
 use crate::repository::snapshots::Listed;
-use crate::repository::{Repository, condemned, distrust, random, snapshots};
+use crate::repository::{Repository, condemned, distrust, random, sealed, snapshots};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +43,25 @@ impl Look {
     pub fn reader(&self, repository: &Repository) -> Reader {
         let (backend, keyring) = (Arc::clone(repository.backend()), Arc::clone(repository.keyring()));
         Reader::new(backend, keyring, Arc::clone(&self.index))
+    }
+
+    /// Whether what goes can go by what is remembered: packs that hold copies in place of those that go, and what these
+    /// are stored against, still have footers that can be read. If one has not, everything remembered is forgotten.
+    pub fn is_vouched_for(&self, repository: &Repository) -> Result<bool> {
+        let (backend, keyring) = (repository.backend().as_ref(), repository.keyring().as_ref());
+        for (pack, size) in self.live.relied_on()? {
+            match read_footer(backend, keyring, pack, size) {
+                Ok(_) => {}
+                Err(e) if e.kind() == ErrorKind::NotFound || e.kind().is_unreadable() => {
+                    if let Some(dir) = remembered(repository) {
+                        sealed::forget(&dir);
+                    }
+                    return Ok(false);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(true)
     }
 
     /// Whether other packs are there now: then what was missed here may lie in those.
@@ -102,7 +123,9 @@ fn look_at(
     }
     let unfinished = !sides.doomed.is_empty();
     let scratch = Scratch::new(repository);
-    let index = Arc::new(Index::of_sides(backend, keyring, &sides, scratch.dir())?);
+    let remembered = remembered(repository);
+    let home = Home { scratch: scratch.dir(), remembered: remembered.as_deref() };
+    let index = Arc::new(Index::of_sides(backend, keyring, &sides, home)?);
     let live = Live::mark(repository, &index, &snapshots, progress)?;
     let mut snapshots: Vec<SnapshotId> = snapshots.iter().map(|needed| needed.id).collect();
     snapshots.sort_unstable();
@@ -177,6 +200,11 @@ pub fn without_original<'a>(
 ) -> impl Iterator<Item = SnapshotId> + 'a {
     let copy = |stat: &FileStat| if let FileName::CopyOfSnapshot(id) = stat.name { Some(id) } else { None };
     copies.iter().filter_map(copy).filter(|id| ids.binary_search(id).is_err())
+}
+
+/// Where collections remember what the footers of packs said.
+pub fn remembered(repository: &Repository) -> Option<PathBuf> {
+    repository.collected_dir().map(|dir| dir.join("index"))
 }
 
 /// Packs that a check on this machine found damaged.

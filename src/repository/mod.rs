@@ -12,6 +12,8 @@ pub mod tiers;
 pub mod distrust;
 pub mod footer;
 pub mod index;
+pub mod sealed;
+pub mod sides;
 pub mod reader;
 pub mod encode;
 pub mod packer;

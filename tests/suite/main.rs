@@ -34,6 +34,7 @@ mod loop_disk;
 mod mutations;
 mod os;
 mod prune;
+mod prune_index;
 mod prune_memory;
 mod prune_order;
 mod prune_rescue;

@@ -18,12 +18,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-type Reads = Arc<Mutex<BTreeMap<(Name, u64), u64>>>;
+pub type Reads = Arc<Mutex<BTreeMap<(Name, u64), u64>>>;
 
 /// A place that counts how often each range of each pack is read.
-struct Counting {
-    behind: MemoryBackend,
-    reads: Reads,
+pub struct Counting {
+    pub behind: MemoryBackend,
+    pub reads: Reads,
 }
 
 impl Backend for Counting {
