@@ -126,11 +126,23 @@ fn look_at(
     let remembered = remembered(repository);
     let home = Home { scratch: scratch.dir(), remembered: remembered.as_deref() };
     let index = Arc::new(Index::of_sides(backend, keyring, &sides, home)?);
-    let live = Live::mark(repository, &index, &snapshots, progress)?;
+    let live = Live::mark(repository, &index, &snapshots, progress).map_err(unmarked)?;
     let mut snapshots: Vec<SnapshotId> = snapshots.iter().map(|needed| needed.id).collect();
     snapshots.sort_unstable();
     let seen = Seen { condemned, packs, snapshots, distrusted };
     Ok(Look { seen, unfinished, live, index, _scratch: scratch })
+}
+
+/// What is needed cannot all be known.
+fn unmarked(e: Error) -> Error {
+    if !e.kind().is_unreadable() {
+        return e;
+    }
+    let message = format!(
+        "what snapshots need cannot all be read, so nothing is deleted ({}); run `check`",
+        e.message()
+    );
+    Error::new(e.kind(), message)
 }
 
 /// A snapshot whose chunks are needed.
