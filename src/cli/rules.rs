@@ -11,15 +11,15 @@ use crate::clock::Clock;
 use crate::error::Result;
 use crate::format::snapshot::{NoteKind, RulesTried};
 use crate::id::ChunkId;
-use crate::manifest::walk::find;
 use crate::progress::Progress;
 use crate::repository::reader::Reader;
 use crate::repository::snapshots::{encode_path, read};
 use crate::repository::{Repository, notes};
-use crate::rules::{DIRECTORY, FILE, Report, Rules, Verdict};
+use crate::rules::{Report, Rules, Verdict};
 use crate::units;
 use crate::verify;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Reasons shown for a rule, unless all are asked for, and kept in a note.
 const SHOWN_MAX: usize = 10;
@@ -108,36 +108,36 @@ pub fn is_good(tried: &RulesTried) -> bool {
     tried.passed > 0 && tried.failed + tried.errors == 0
 }
 
-/// After a backup: tries the rules of each workspace on the snapshot as it is stored, and notes what came of it.
+/// After a backup: tries the rules of each workspace and of each source that has some on the snapshot as it is stored, and
+/// notes what came of it.
 pub fn after_backup(
     context: &Context,
     repository: &Repository,
     done: &Outcome,
     given: Option<&Path>,
 ) -> std::result::Result<Vec<RulesTried>, Failure> {
-    let (Some(id), Some(facts)) = (done.snapshot, done.json.as_ref()) else { return Ok(Vec::new()) };
+    let Some(id) = done.snapshot else { return Ok(Vec::new()) };
     let mut all = Vec::new();
-    if facts.workspaces.is_empty() {
-        return Ok(all);
-    }
-    let root = read(repository, id)?.root;
-    let reader = repository.reader()?;
+    let workspaces: Vec<Vec<u8>> =
+        done.json.iter().flat_map(|facts| facts.workspaces.iter()).map(|w| decoded(&w.path)).collect();
+    let snapshot = read(repository, id)?;
+    let mut bases: Vec<Vec<u8>> = snapshot.record.paths.iter().map(|path| decoded(path)).collect();
+    bases.extend(workspaces.iter().cloned());
+    bases.sort();
+    bases.dedup();
+    let reader = Arc::new(repository.reader()?);
     let progress = Progress::new();
-    for workspace in &facts.workspaces {
-        let base = decoded(&workspace.path);
-        let file = [&base[..], b"/", DIRECTORY.as_bytes(), b"/", FILE.as_bytes()].concat();
+    for base in bases {
+        // Rules that were named are for the workspaces that were named.
+        let given = given.filter(|_| workspaces.contains(&base));
         let rules = match given {
             Some(file) => verify::live_rules(file),
-            None => match find(
-                &reader,
-                &root,
-                file.strip_prefix(b"/").filter(|_| base.is_empty()).unwrap_or(&file),
-            )? {
-                Some(_) => verify::stored_rules(&reader, &root, &base),
-                None => continue,
-            },
+            None if verify::has_rules(&reader, &snapshot.root, &base)? => {
+                verify::stored_rules(&reader, &snapshot.root, &base)
+            }
+            None => continue,
         };
-        let tried = try_on(&reader, &root, &base, rules, &progress);
+        let tried = try_on(&reader, &snapshot.root, &base, rules, &progress);
         for reason in &tried.reasons {
             context.output.warn(&format!("rule {reason}"));
         }
@@ -149,7 +149,7 @@ pub fn after_backup(
 
 /// Rules that cannot be used are an error of their own; the snapshot is made all the same.
 fn try_on(
-    reader: &Reader,
+    reader: &Arc<Reader>,
     root: &ChunkId,
     base: &[u8],
     rules: Result<Rules>,

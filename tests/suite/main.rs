@@ -49,6 +49,7 @@ mod repair;
 mod repair_cli;
 mod repair_damage;
 mod restore;
+mod rules_sql;
 mod retention;
 mod restore_target;
 mod small_disk;
