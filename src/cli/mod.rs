@@ -5,6 +5,7 @@ mod commands;
 mod context;
 mod databases;
 mod documents;
+mod drills;
 mod dumped;
 mod failure;
 mod groups;
@@ -78,6 +79,7 @@ enum Word {
     Session(c::session::Word),
     Check(c::check::Args),
     Verify(c::verify::Args),
+    Drill(Box<c::drill::Args>),
     #[command(subcommand)]
     Repair(c::repair::Word),
     Stats(c::stats::Args),
@@ -144,6 +146,7 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Session(word) => c::session::run(context, word),
         Word::Check(args) => c::check::run(context, args),
         Word::Verify(args) => c::verify::run(context, args),
+        Word::Drill(args) => c::drill::run(context, args),
         Word::Repair(word) => c::repair::run(context, word),
         Word::Stats(args) => c::stats::run(context, args),
         Word::Copy(args) => c::copy::run(context, args),

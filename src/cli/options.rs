@@ -198,6 +198,11 @@ impl AtArgs {
         self.filter.filter()
     }
 
+    /// Whether `--at` names the snapshot.
+    pub fn has_time(&self) -> bool {
+        self.at.is_some()
+    }
+
     /// `SNAP`, `SNAP:PATH`, or `:PATH` together with `--at`; without any text the snapshot meant by `--at`.
     pub fn target(
         &self,

@@ -10,6 +10,7 @@ pub mod segment;
 pub mod tier;
 pub mod tiers;
 pub mod distrust;
+pub mod drills;
 pub mod footer;
 pub mod index;
 pub mod reader;

@@ -1,5 +1,6 @@
 //! Snapshots: list them, find the one that is meant.
 
+use super::drills::Drilled;
 use super::notes::{self, Pin};
 pub use super::notes::{read as read_note, set_tags};
 use super::trash::Forgotten;
@@ -58,6 +59,8 @@ pub struct Listing {
     pub unclear: BTreeSet<SnapshotId>,
     /// What came of rules tried on snapshots, the oldest first.
     pub rules: BTreeMap<SnapshotId, Vec<RulesTried>>,
+    /// What came of drills, the oldest first.
+    pub drills: BTreeMap<SnapshotId, Vec<Drilled>>,
     /// Notes that cannot be read, with the reason. Any of them may be a pin.
     pub unread_notes: Vec<(FileName, String)>,
     /// Snapshots whose own file is damaged and whose second copy was read.

@@ -284,6 +284,19 @@ pub fn preview(
     preview::preview(reader, plan, progress, report, each)
 }
 
+/// Compares everything that the plan means with what stands in the target, whoever put it there. What is missing or differs is
+/// reported and counted (`verify_failed`; what is right as `files_verified` and `total_bytes`). `database` hears the stored path
+/// of each file that begins as a database does.
+pub fn compare(
+    reader: &Reader,
+    plan: &Plan,
+    progress: &Progress,
+    report: &dyn Report,
+    database: &mut dyn FnMut(&[u8]),
+) -> Result<Summary> {
+    verify::everything(reader, plan, progress, report, database)
+}
+
 /// Restores. What fails is reported and counted, and the rest goes on; only a full disk, a target that cannot be
 /// used and the user's wish end it early.
 pub fn execute(reader: &Reader, plan: Plan, progress: &Progress, report: &dyn Report) -> Result<Summary> {

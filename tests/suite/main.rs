@@ -21,6 +21,7 @@ mod copy;
 mod counters;
 mod crash;
 mod crowd;
+mod drill;
 mod fence;
 mod full;
 mod golden;

@@ -3,6 +3,7 @@
 use crate::cli::context::Context;
 use crate::cli::databases;
 use crate::cli::documents;
+use crate::cli::drills;
 use crate::cli::failure::{DAMAGED, Failure, Outcome, usage};
 use crate::cli::groups::{GroupBy, group};
 use crate::cli::json::{SnapshotJson, TrashJson};
@@ -83,9 +84,7 @@ fn page(context: &Context, args: &Args, listing: &Listing) -> Result<(), Failure
     let mut paper = context.output.paper();
     match (context.output.json, args.group_by) {
         (true, None) => {
-            let json =
-                |l| SnapshotJson::new(l).pinned(listing.pins.get(&l.id)).ruled(listing.rules.get(&l.id));
-            let all: Vec<_> = listing.snapshots.iter().map(json).collect();
+            let all: Vec<_> = listing.snapshots.iter().map(|l| whole(listing, l)).collect();
             paper.json(&all)?;
         }
         (true, Some(by)) => {
@@ -108,6 +107,13 @@ fn page(context: &Context, args: &Args, listing: &Listing) -> Result<(), Failure
     paper.finish()
 }
 
+/// All that is known of a snapshot.
+fn whole<'a>(listing: &'a Listing, listed: &'a Listed) -> SnapshotJson<'a> {
+    let drills = listing.drills.get(&listed.id).map(Vec::as_slice);
+    let json = SnapshotJson::new(listed).pinned(listing.pins.get(&listed.id));
+    json.ruled(listing.rules.get(&listed.id)).drilled(drills)
+}
+
 fn print(
     context: &Context,
     paper: &mut Paper,
@@ -126,7 +132,8 @@ fn print(
             let tried = listing.rules.get(&listed.id).into_iter().flatten();
             let tried = tried.map(|tried| format!("rules: {}", rules::summary(tried)));
             let json = documents::lines(&listed.record).into_iter().chain(tried);
-            for line in databases::lines(&listed.record).into_iter().chain(json) {
+            let drilled = listing.drills.get(&listed.id).and_then(|all| drills::line(all, context.now()));
+            for line in databases::lines(&listed.record).into_iter().chain(json).chain(drilled) {
                 paper.line(&format!("{}  {line}", listed.id.short()))?;
             }
         }
