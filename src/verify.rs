@@ -18,6 +18,7 @@ use crate::rules::{DIRECTORY, FILE, Report, Rules, file};
 use crate::sqlite::ffi::open_bytes;
 use crate::sqlite::place::Place;
 use crate::sqlite::query::{Reading, limit_memory};
+use std::collections::HashSet;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -106,14 +107,18 @@ pub fn stored(
         progress.keep_going()?;
         let entry = entry?;
         let Some(path) = below(&entry.path, base) else { continue };
-        let thing = match entry.kind {
-            Kind::File => Thing::File,
-            Kind::Directory => Thing::Directory,
-            _ => Thing::Other,
-        };
+        let thing = thing(&entry);
         run.visit(path, thing, &mut Stored { reader, entry: &entry, progress })?;
     }
     Ok(run.finish())
+}
+
+fn thing(entry: &Entry) -> Thing {
+    match entry.kind {
+        Kind::File => Thing::File,
+        Kind::Directory => Thing::Directory,
+        _ => Thing::Other,
+    }
 }
 
 /// A file in a snapshot.
@@ -185,6 +190,59 @@ pub fn live(dir: &Path, rules: &Rules, scratch: &Path, progress: &Progress) -> R
     let mut troubles = Vec::new();
     let how = (scratch, progress);
     each_live(dir, how, &mut |path, thing, file| run.visit(path, thing, file), &mut troubles)?;
+    for (path, why) in troubles {
+        run.blind(&path, &why);
+    }
+    Ok(run.finish())
+}
+
+/// What a restore changes: stored paths that come, and those that go with all below them.
+#[derive(Debug, Default)]
+pub struct Changes {
+    pub come: HashSet<Vec<u8>>,
+    pub go: HashSet<Vec<u8>>,
+}
+
+impl Changes {
+    fn takes(&self, path: &[u8]) -> bool {
+        let ends = (0..path.len()).filter(|&i| path[i] == b'/').chain([path.len()]);
+        self.come.contains(path)
+            || (!self.go.is_empty() && ends.into_iter().any(|end| self.go.contains(&path[..end])))
+    }
+}
+
+/// Tries rules on what will stand in the live directory `dir`, which is stored as `base`, after a restore: what comes as it is
+/// stored, what stays as it is.
+pub fn merged(
+    reader: &Arc<Reader>,
+    (root, base): (&ChunkId, &[u8]),
+    dir: &Path,
+    changes: &Changes,
+    rules: &Rules,
+    (scratch, progress): (&Path, &Progress),
+) -> Result<Report> {
+    let mut run = Run::new(rules);
+    limit_memory(MEMORY)?;
+    let mut troubles = Vec::new();
+    let stays = |path: &[u8]| {
+        let stored = if base.is_empty() { path.to_vec() } else { [base, b"/", path].concat() };
+        !changes.takes(&stored)
+    };
+    if dir.is_dir() {
+        let mut each = |path: &[u8], thing: Thing, file: &mut dyn Contents| match stays(path) {
+            true => run.visit(path, thing, file),
+            false => Ok(()),
+        };
+        each_live(dir, (scratch, progress), &mut each, &mut troubles)?;
+    }
+    for entry in Walk::new(reader, root, base)? {
+        progress.keep_going()?;
+        let entry = entry?;
+        if let Some(path) = below(&entry.path, base).filter(|_| changes.come.contains(&entry.path)) {
+            let thing = thing(&entry);
+            run.visit(path, thing, &mut Stored { reader, entry: &entry, progress })?;
+        }
+    }
     for (path, why) in troubles {
         run.blind(&path, &why);
     }

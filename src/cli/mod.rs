@@ -26,6 +26,7 @@ mod rows_history;
 mod rows_verify;
 mod seen;
 mod sources;
+mod staging;
 mod stop;
 mod stored;
 mod table;

@@ -6,9 +6,10 @@ use super::json::Message;
 use super::names::{escape, shown};
 use super::options::decoded;
 use super::output::Paper;
+use super::terminal::Watch;
 use crate::backup::Outcome;
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::snapshot::{NoteKind, RulesTried};
 use crate::id::ChunkId;
 use crate::progress::Progress;
@@ -18,7 +19,7 @@ use crate::repository::{Repository, notes};
 use crate::rules::{Report, Rules, Verdict};
 use crate::units;
 use crate::verify;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Reasons shown for a rule, unless all are asked for, and kept in a note.
@@ -169,4 +170,57 @@ fn try_on(
         tried.reasons = vec!["the rules file holds no rules, so nothing is proved".to_owned()];
     }
     tried
+}
+
+/// After a restore: tries the rules of the directories `bases`, each of which stands at `place`. Answers whether all hold.
+pub fn after_restore(
+    context: &Context,
+    reader: &Reader,
+    root: &ChunkId,
+    bases: &[Vec<u8>],
+    place: &dyn Fn(&[u8]) -> PathBuf,
+) -> std::result::Result<bool, Failure> {
+    let mut good = true;
+    for base in bases {
+        let mut watch = Watch::beside_results(context);
+        let scratch = context.cache().unwrap_or_else(std::env::temp_dir);
+        let report = verify::stored_rules(reader, root, base)
+            .and_then(|rules| verify::live(&place(base), &rules, &scratch, &watch.progress));
+        watch.finish();
+        good &= conclusion(context, base, report)?;
+    }
+    Ok(good)
+}
+
+/// Tells what came of rules that follow another piece of work; those that hold only when more is asked for.
+pub fn conclusion(
+    context: &Context,
+    base: &[u8],
+    report: Result<Report>,
+) -> std::result::Result<bool, Failure> {
+    let output = &context.output;
+    let report = match report {
+        Ok(report) => report,
+        Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e.into()),
+        Err(e) => {
+            output.warn(&format!("the rules of {} cannot be used: {}", shown(base), e.message()));
+            return Ok(false);
+        }
+    };
+    let good = report.passed();
+    if !output.json && good && output.verbose == 0 {
+        let passed = units::counted(report.count(Verdict::Pass), "rule", "rules");
+        output.say(&format!("rules of {}: {passed} passed", shown(base)))?;
+        return Ok(true);
+    }
+    let mut paper = output.paper();
+    if !output.json {
+        paper.line(&format!("rules of {}:", shown(base)))?;
+    }
+    tell(&mut paper, output.json, &shown(base), &report, output.verbose > 0)?;
+    paper.finish()?;
+    if report.outcomes.is_empty() {
+        output.warn(&format!("the rules file of {} holds no rules, so nothing is proved", shown(base)));
+    }
+    Ok(good)
 }

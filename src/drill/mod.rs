@@ -3,31 +3,31 @@
 
 mod command;
 mod databases;
-mod scratch;
 
 pub use command::{Ended, Run};
-pub use scratch::remove_leftovers;
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::snapshot::{DrillDone, NoteKind};
 use crate::os::process::host_name;
+use crate::os::scratch::{self, Scratch};
 use crate::os::storage;
 use crate::progress::{Problem, Progress, Report};
 use crate::repository::reader::Reader;
 use crate::repository::snapshots::{Listed, decode_path, encode_path};
-use crate::repository::{Repository, notes};
+use crate::repository::{Repository, notes, random};
 use crate::restore::{RestoreOptions, compare, execute, plan};
 use crate::rules;
 use crate::sqlite::check::Depth;
 use crate::units;
 use crate::verify;
-use scratch::Scratch;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How scratch places begin.
+const NAME: &str = "snapkeep-drill-";
 /// Reasons kept in the repository, and the length of one.
 const NOTED_MAX: usize = 20;
 const REASON_LEN: usize = 300;
@@ -142,7 +142,7 @@ fn carry_out(
     if room.needed > room.free {
         return Err(no_room(room, &options.scratch));
     }
-    let place = Scratch::new(&options.scratch)?;
+    let place = Scratch::new(&options.scratch, NAME, random::bytes()?)?;
     let tree = place.path("tree");
     let mut drill = Drill::default();
     let collected = Collected { inner: report, reasons: Mutex::default() };
@@ -322,6 +322,11 @@ fn conclude(drill: &mut Drill, options: &Options) {
     done.passed = drill.reasons.is_empty();
 }
 
+/// Removes what drills that were killed have left in a directory, and answers their places.
+pub fn remove_leftovers(above: &Path) -> Vec<PathBuf> {
+    scratch::remove_leftovers(above, NAME)
+}
+
 /// Writes down in the repository what came of it.
 pub fn record(
     repository: &Repository,
@@ -336,7 +341,7 @@ pub fn record(
 pub fn some_of(mut all: Vec<Listed>, count: usize) -> Result<Vec<Listed>> {
     let mut chosen = Vec::new();
     while chosen.len() < count && !all.is_empty() {
-        let number = u64::from_le_bytes(crate::repository::random::bytes()?);
+        let number = u64::from_le_bytes(random::bytes()?);
         chosen.push(all.swap_remove((number % all.len() as u64) as usize));
     }
     Ok(chosen)

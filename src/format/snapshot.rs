@@ -247,6 +247,9 @@ pub struct BeforeRestore {
     /// The restore was itself one that took another back.
     #[serde(skip_serializing_if = "is_false")]
     pub undo: bool,
+    /// A note says when it has ended well.
+    #[serde(skip_serializing_if = "is_false")]
+    pub end_noted: bool,
 }
 
 fn is_false(is: &bool) -> bool {
@@ -380,6 +383,13 @@ pub enum NoteKind {
     Rules(RulesTried),
     /// What came of a drill.
     Drill(DrillDone),
+    /// For a safety snapshot: what stood at its places is no mixture any more. The restore ended well, or was done again or
+    /// taken back since.
+    Settled {
+        /// The machine that knows, for people.
+        #[serde(default)]
+        host: String,
+    },
     /// Written by a later version; kept, not understood.
     #[serde(other)]
     Unknown,

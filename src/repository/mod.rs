@@ -22,6 +22,7 @@ pub mod witness;
 pub mod removal;
 pub mod segments;
 pub mod reserve;
+pub mod restores;
 pub mod notes;
 pub mod trash;
 pub mod keys;

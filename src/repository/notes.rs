@@ -47,6 +47,8 @@ pub struct State {
     pub rules: Vec<RulesTried>,
     /// What came of drills, the oldest first.
     pub drills: Vec<Drilled>,
+    /// The restore that it was made before left no mixture.
+    pub settled: bool,
     /// There are notes of a kind that this version does not know.
     pub unclear: bool,
 }
@@ -113,6 +115,7 @@ impl Notes {
                 NoteKind::Drill(done) => {
                     state.drills.push(Drilled { time: note.time.clone(), done: done.clone() });
                 }
+                NoteKind::Settled { .. } => state.settled = true,
                 NoteKind::Unknown => state.unclear = true,
             }
         }
@@ -137,6 +140,9 @@ pub fn apply(repository: &Repository, listing: &mut Listing) -> Result<()> {
         }
         if !state.drills.is_empty() {
             listing.drills.insert(listed.id, state.drills);
+        }
+        if state.settled {
+            listing.settled.insert(listed.id);
         }
         if state.unclear {
             listing.unclear.insert(listed.id);

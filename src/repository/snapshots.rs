@@ -61,6 +61,8 @@ pub struct Listing {
     pub rules: BTreeMap<SnapshotId, Vec<RulesTried>>,
     /// What came of drills, the oldest first.
     pub drills: BTreeMap<SnapshotId, Vec<Drilled>>,
+    /// Safety snapshots whose restore left no mixture.
+    pub settled: BTreeSet<SnapshotId>,
     /// Notes that cannot be read, with the reason. Any of them may be a pin.
     pub unread_notes: Vec<(FileName, String)>,
     /// Snapshots whose own file is damaged and whose second copy was read.

@@ -235,7 +235,7 @@ fn damage_in_the_repository_fails_the_drill() {
 fn started(home: &Home) -> (Child, PathBuf) {
     let mut command =
         home.command(&["drill", "--scratch", "scratch", "--command", "echo $$ > pid; sleep 100"]);
-    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
     let until = Instant::now() + Duration::from_secs(60);
     loop {
         let found = fs::read_dir(home.path("scratch")).expect("read").flatten().next();
@@ -245,7 +245,11 @@ fn started(home: &Home) -> (Child, PathBuf) {
         if let Some(pid) = pid.filter(|pid| fs::metadata(pid).is_ok_and(|m| m.len() > 0)) {
             return (child, pid);
         }
-        assert!(Instant::now() < until, "the command does not start");
+        if Instant::now() >= until {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the command does not start");
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -68,4 +68,5 @@ mod sqlite_live;
 mod in_place;
 mod in_place_sqlite;
 mod in_place_kills;
+mod in_place_stage;
 mod in_place_tables;

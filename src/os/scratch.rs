@@ -1,17 +1,15 @@
-//! A place of its own for one drill, gone at the end however the drill ends; what a killed one left goes with the next.
+//! A directory of its own for one piece of work, gone at the end however that ends; what a killed one left goes with the next.
 
+use super::dir::status_at_path;
+use super::process::user_id;
 use crate::error::{Context, Error, Result};
 use crate::id::hex;
-use crate::os::dir::status_at_path;
-use crate::os::process::user_id;
-use crate::repository::random;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{DirBuilder, File, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-const NAME: &str = "snapkeep-drill-";
-/// Held locked while the drill runs: by it a later drill knows what was left behind.
+/// Held locked as long as the work goes on: by it the next one knows what was left behind.
 const LOCK: &str = "lock";
 
 /// The place.
@@ -23,14 +21,14 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes one in the directory `above`, which must be there.
-    pub fn new(above: &Path) -> Result<Self> {
+    /// Makes one in the directory `above`, which must be there, with a random number after `prefix`.
+    pub fn new(above: &Path, prefix: &str, number: [u8; 8]) -> Result<Self> {
         let cannot = || format!("cannot make a scratch place in {}", above.display());
         let above = above.canonicalize().context(cannot)?;
-        let number = hex(&random::bytes::<8>()?);
-        let dir = above.join(format!("{NAME}{number}"));
+        let name = format!("{prefix}{}", hex(&number));
+        let dir = above.join(&name);
         // Under another name until it is locked, so that nobody takes it for a leftover.
-        let first = above.join(format!(".{NAME}{number}"));
+        let first = above.join(format!("{name}.new"));
         DirBuilder::new().mode(0o700).create(&first).context(cannot)?;
         let made = File::create_new(first.join(LOCK)).and_then(|lock| {
             flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
@@ -64,7 +62,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if !self.gone {
-            // The drill has ended early and has said why; the next one tries again.
+            // The work has ended early and has said why; the next one tries again.
             let _ = remove_tree(&self.dir);
         }
     }
@@ -88,17 +86,19 @@ fn remove_tree(dir: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Removes what drills that were killed have left in `above`, and answers their places.
-pub fn remove_leftovers(above: &Path) -> Vec<PathBuf> {
+/// Whether a name is one of such a directory.
+pub fn is_name(name: &[u8], prefix: &str) -> bool {
+    let number = name.strip_prefix(prefix.as_bytes());
+    number.is_some_and(|hex| hex.len() == 16 && hex.iter().all(u8::is_ascii_hexdigit))
+}
+
+/// Removes what was left in `above` by those that were killed, and answers their places.
+pub fn remove_leftovers(above: &Path, prefix: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(above) else { return Vec::new() };
-    let ours = |name: &str| {
-        name.strip_prefix(NAME)
-            .is_some_and(|hex| hex.len() == 16 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
-    };
     let mut removed = Vec::new();
     for entry in entries.flatten() {
         let path = entry.path();
-        if !entry.file_name().to_str().is_some_and(ours) {
+        if !is_name(entry.file_name().as_encoded_bytes(), prefix) {
             continue;
         }
         // In a directory that everybody writes to, only what is ours counts.
@@ -123,10 +123,12 @@ pub fn remove_leftovers(above: &Path) -> Vec<PathBuf> {
 mod tests {
     use super::*;
 
+    const NAME: &str = "test-";
+
     #[test]
     fn leftovers_go_and_what_is_in_use_stays() {
         let above = tempfile::tempdir().expect("made");
-        let used = Scratch::new(above.path()).expect("made");
+        let used = Scratch::new(above.path(), NAME, [7; 8]).expect("made");
         let left = above.path().join(format!("{NAME}0123456789abcdef"));
         std::fs::create_dir_all(left.join("tree/closed")).expect("made");
         std::fs::write(left.join("tree/closed/x"), "x").expect("written");
@@ -136,7 +138,7 @@ mod tests {
         let unlocked = above.path().join(format!("{NAME}0123456789abcde0"));
         std::fs::create_dir(&other).expect("made");
         std::fs::create_dir(&unlocked).expect("made");
-        assert_eq!(remove_leftovers(above.path()), std::slice::from_ref(&left));
+        assert_eq!(remove_leftovers(above.path(), NAME), std::slice::from_ref(&left));
         assert!(used.dir().is_dir() && other.is_dir() && unlocked.is_dir() && !left.exists());
         let dir = used.dir().to_path_buf();
         drop(used);
