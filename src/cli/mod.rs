@@ -46,7 +46,7 @@ use std::process::ExitCode;
 const AFTER_HELP: &str = "\
 Every option can be set by the variable named beside it (lists: one value a line) or in a profile.
 The password comes from SNAPKEEP_PASSWORD, --password-file, --password-command or the terminal.
-SNAP is an id (4 or more digits), latest, latest~N or @TIME.";
+SNAP is an id (4 or more digits), latest, latest~N, @TIME or before-schema:N.";
 
 /// Encrypted, deduplicating, verified backups
 #[derive(Parser, Debug)]

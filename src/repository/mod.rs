@@ -23,6 +23,7 @@ pub mod removal;
 pub mod segments;
 pub mod reserve;
 pub mod restores;
+pub mod schema;
 pub mod notes;
 pub mod trash;
 pub mod keys;

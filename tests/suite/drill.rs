@@ -232,24 +232,25 @@ fn damage_in_the_repository_fails_the_drill() {
     assert!(list.contains("proven restorable") && list.contains("drill FAILED"), "{list}");
 }
 
-fn started(home: &Home) -> (Child, PathBuf) {
+fn start(home: &Home) -> Child {
     let mut command =
         home.command(&["drill", "--scratch", "scratch", "--command", "echo $$ > pid; sleep 100"]);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts")
+}
+
+/// The number of the command, once it runs.
+fn shell(home: &Home) -> u32 {
     let until = Instant::now() + Duration::from_secs(60);
+    let source = home.path("src");
+    let below = source.strip_prefix("/").expect("absolute").join("pid");
     loop {
-        let found = fs::read_dir(home.path("scratch")).expect("read").flatten().next();
-        let pid = found.map(|e| {
-            e.path().join("tree").join(home.path("src").strip_prefix("/").expect("absolute")).join("pid")
-        });
-        if let Some(pid) = pid.filter(|pid| fs::metadata(pid).is_ok_and(|m| m.len() > 0)) {
-            return (child, pid);
+        let places = fs::read_dir(home.path("scratch")).expect("read").flatten();
+        let files = places.map(|e| e.path().join("tree").join(&below));
+        let told = files.filter_map(|file| fs::read_to_string(file).ok()).find(|text| text.ends_with('\n'));
+        if let Some(text) = told {
+            return text.trim().parse().expect("a number");
         }
-        if Instant::now() >= until {
-            let _ = child.kill();
-            let _ = child.wait();
-            panic!("the command does not start");
-        }
+        assert!(Instant::now() < until, "the command does not start");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -263,20 +264,20 @@ fn signal(pid: u32, name: &str) {
 fn an_interrupted_drill_cleans_up_and_a_killed_one_is_cleaned_up_after() {
     let (home, _db) = yard();
     home.good(&["backup", "src"]);
-    let (mut child, pid) = started(&home);
-    let shell: u32 = fs::read_to_string(pid).expect("read").trim().parse().expect("a number");
+    let mut child = start(&home);
+    let first = shell(&home);
     signal(child.id(), "-INT");
     assert_eq!(child.wait().expect("ends").code(), Some(130));
     assert_eq!(fs::read_dir(home.path("scratch")).expect("read").count(), 0, "nothing is left");
-    assert!(!PathBuf::from(format!("/proc/{shell}")).exists(), "the command was stopped");
-    let (mut child, pid) = started(&home);
-    let shell: i32 = fs::read_to_string(pid).expect("read").trim().parse().expect("a number");
+    assert!(!PathBuf::from(format!("/proc/{first}")).exists(), "the command was stopped");
+    let mut child = start(&home);
+    let second = shell(&home);
     // A drill that runs is nobody's leftover.
     let beside = home.run(&["drill", "--scratch", "scratch"]);
     assert!(code_is(&beside, 0) && !words(&beside).contains("was killed"), "{}", words(&beside));
     signal(child.id(), "-KILL");
     child.wait().expect("ends");
-    let _ = std::process::Command::new("kill").args(["-KILL", "--", &format!("-{shell}")]).status();
+    let _ = std::process::Command::new("kill").args(["-KILL", "--", &format!("-{second}")]).status();
     assert_eq!(fs::read_dir(home.path("scratch")).expect("read").count(), 1);
     let next = drill(&home, &[]);
     assert!(

@@ -41,6 +41,7 @@ mod power;
 mod protocol;
 mod races;
 mod schedules;
+mod schema_versions;
 mod segments;
 mod sequences;
 mod shelf;
