@@ -99,6 +99,8 @@ pub struct Safety<'a> {
     pub options: &'a RestoreOptions,
     /// It takes an earlier restore back.
     pub undo: bool,
+    /// The end of the restore will be noted; not for one that is a single step.
+    pub end_noted: bool,
     pub level: Level,
     /// Directories of our own.
     pub ours: &'a [PathBuf],
@@ -171,6 +173,7 @@ impl Safety<'_> {
             iexcludes: options.iexcludes.clone(),
             delete: options.delete,
             undo: self.undo,
+            end_noted: self.end_noted,
         }
     }
 

@@ -3,6 +3,7 @@
 use super::names::decode_path;
 use crate::format::entry::{Entry, Kind};
 use crate::format::snapshot::{DatabaseFacts, Databases, GitState, JsonFacts, Repaired, RulesTried, Summary};
+use crate::repository::drills::Drilled;
 use crate::repository::notes::Pin;
 use crate::repository::snapshots::Listed;
 use base64::Engine;
@@ -130,6 +131,9 @@ pub struct SnapshotJson<'a> {
     /// What came of rules.
     #[serde(skip_serializing_if = "Option::is_none")]
     rules: Option<&'a [RulesTried]>,
+    /// When it was last proven restorable, and the last drill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drills: Option<Value>,
 }
 
 /// There for a pinned snapshot.
@@ -188,6 +192,7 @@ impl<'a> SnapshotJson<'a> {
             sqlite: record.sqlite.as_ref(),
             json: record.json.as_ref(),
             rules: None,
+            drills: None,
         }
     }
 
@@ -199,6 +204,11 @@ impl<'a> SnapshotJson<'a> {
     #[must_use]
     pub fn ruled(self, rules: Option<&'a Vec<RulesTried>>) -> Self {
         SnapshotJson { rules: rules.map(Vec::as_slice), ..self }
+    }
+
+    #[must_use]
+    pub fn drilled(self, drills: Option<&[Drilled]>) -> Self {
+        SnapshotJson { drills: drills.map(super::drills::json), ..self }
     }
 
     #[must_use]

@@ -5,6 +5,7 @@ mod commands;
 mod context;
 mod databases;
 mod documents;
+mod drills;
 mod dumped;
 mod failure;
 mod groups;
@@ -25,6 +26,7 @@ mod rows_history;
 mod rows_verify;
 mod seen;
 mod sources;
+mod staging;
 mod stop;
 mod stored;
 mod table;
@@ -44,7 +46,7 @@ use std::process::ExitCode;
 const AFTER_HELP: &str = "\
 Every option can be set by the variable named beside it (lists: one value a line) or in a profile.
 The password comes from SNAPKEEP_PASSWORD, --password-file, --password-command or the terminal.
-SNAP is an id (4 or more digits), latest, latest~N or @TIME.";
+SNAP is an id (4 or more digits), latest, latest~N, @TIME or before-schema:N.";
 
 /// Encrypted, deduplicating, verified backups
 #[derive(Parser, Debug)]
@@ -78,6 +80,7 @@ enum Word {
     Session(c::session::Word),
     Check(c::check::Args),
     Verify(c::verify::Args),
+    Drill(Box<c::drill::Args>),
     #[command(subcommand)]
     Repair(c::repair::Word),
     Stats(c::stats::Args),
@@ -144,6 +147,7 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Session(word) => c::session::run(context, word),
         Word::Check(args) => c::check::run(context, args),
         Word::Verify(args) => c::verify::run(context, args),
+        Word::Drill(args) => c::drill::run(context, args),
         Word::Repair(word) => c::repair::run(context, word),
         Word::Stats(args) => c::stats::run(context, args),
         Word::Copy(args) => c::copy::run(context, args),

@@ -11,5 +11,6 @@ pub mod held;
 pub mod metadata;
 pub mod owners;
 pub mod process;
+pub mod scratch;
 pub mod storage;
 pub mod xattr;

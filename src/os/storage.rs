@@ -21,6 +21,12 @@ pub fn forget_cached(fd: impl AsFd) {
     let _ = rustix::fs::fadvise(fd, 0, None, rustix::fs::Advice::DontNeed);
 }
 
+/// Bytes that we may still write to the filesystem at `path`.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 /// File systems that ask another machine, or a program, for everything: NFS, SMB and CIFS in three versions, Ceph, AFS twice,
 /// Coda, 9P, Lustre, GPFS, FUSE.
 const REMOTE: [u64; 12] = [
