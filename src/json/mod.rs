@@ -4,9 +4,11 @@
 
 pub mod differ;
 pub mod doc;
+mod feed;
 mod matching;
 pub mod patch;
 pub mod pointer;
+pub mod records;
 mod scan;
 pub mod splice;
 pub mod stream;
