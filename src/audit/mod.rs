@@ -7,3 +7,6 @@
 
 pub mod canon;
 pub mod form;
+pub mod map;
+pub mod sorter;
+pub mod text;
