@@ -6,7 +6,11 @@
 //! sides are read a second time, for the values of what is going to be told.
 
 pub mod canon;
+pub mod database;
 pub mod form;
 pub mod map;
+pub mod paths;
+pub mod plan;
+pub mod reduced;
 pub mod sorter;
 pub mod text;

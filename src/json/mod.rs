@@ -13,6 +13,7 @@ mod scan;
 pub mod splice;
 pub mod stream;
 
+pub use scan::hash as quick_hash;
 use std::fmt;
 
 /// Levels of arrays and objects within one another; what is deeper is refused by name.
