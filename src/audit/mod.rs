@@ -7,10 +7,18 @@
 
 pub mod canon;
 pub mod database;
+pub mod describe;
+pub mod export;
 pub mod form;
+pub mod infer;
 pub mod map;
+pub mod matching;
+pub mod passes;
 pub mod paths;
+pub mod place;
 pub mod plan;
 pub mod reduced;
+pub mod report;
+pub mod run;
 pub mod sorter;
 pub mod text;
