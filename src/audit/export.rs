@@ -115,7 +115,7 @@ fn as_path(path: &[u8]) -> &std::path::Path {
 }
 
 /// A file's name without its ending.
-fn stem(path: &[u8]) -> &[u8] {
+pub fn stem(path: &[u8]) -> &[u8] {
     let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
     let dot = name.iter().rposition(|b| *b == b'.').filter(|at| *at > 0);
     &name[..dot.unwrap_or(name.len())]

@@ -380,7 +380,7 @@ fn epoch(text: &[u8], unit: i64) -> Option<i128> {
     Some(sign * (whole * i128::from(unit) + part))
 }
 
-fn unhex(text: &[u8]) -> Option<Vec<u8>> {
+pub fn unhex(text: &[u8]) -> Option<Vec<u8>> {
     let digit = |b: u8| char::from(b).to_digit(16);
     let (pairs, rest) = text.as_chunks::<2>();
     if !rest.is_empty() {

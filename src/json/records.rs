@@ -78,9 +78,24 @@ pub type Each<'a> = dyn FnMut(Record<'_>) -> Result<()> + 'a;
 
 /// Reads a text to its end and hands over each record at the wanted places.
 pub fn read<'a>(fill: &'a mut Fill<'a>, wanted: &'a [Wanted], each: &'a mut Each<'a>) -> Outcome<Found> {
+    walk(fill, wanted, each, false)
+}
+
+/// As `read`, by somebody who does not know what is there: where no array or object of the wanted shape stands, the names in
+/// an object are noted.
+pub fn look<'a>(fill: &'a mut Fill<'a>, wanted: &'a [Wanted], each: &'a mut Each<'a>) -> Outcome<Found> {
+    walk(fill, wanted, each, true)
+}
+
+fn walk<'a>(
+    fill: &'a mut Fill<'a>,
+    wanted: &'a [Wanted],
+    each: &'a mut Each<'a>,
+    is_look: bool,
+) -> Outcome<Found> {
     let found = Found { places: vec![false; wanted.len()], others: Vec::new() };
-    let mut reader =
-        Reader { text: Text::new(fill), wanted, each, found, record: Vec::new(), path: String::new() };
+    let (text, record, path) = (Text::new(fill), Vec::new(), String::new());
+    let mut reader = Reader { text, wanted, each, found, is_look, record, path };
     reader.beginning()?;
     if wanted.iter().any(|w| w.shape == Shape::Lines) {
         reader.lines()?;
@@ -100,6 +115,8 @@ struct Reader<'a> {
     wanted: &'a [Wanted],
     each: &'a mut Each<'a>,
     found: Found,
+    /// Another shape than the wanted one is no error.
+    is_look: bool,
     /// The bytes of the record at hand.
     record: Vec<u8>,
     /// The pointer to where we are.
@@ -193,6 +210,8 @@ impl Reader<'_> {
                 number += 1;
                 reader.record(of, Some(name), number - 1)
             }),
+            (_, Some(b'{')) if self.is_look => self.object(&[], 0),
+            _ if self.is_look => self.pass_over(),
             (Shape::Elements, _) => Err(self.misshapen("an array", first)),
             (Shape::Members, _) => Err(self.misshapen("an object", first)),
             (Shape::Lines, _) => Ok(()),
