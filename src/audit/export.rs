@@ -22,17 +22,6 @@ const MORE_MAX: usize = 1024;
 /// Takes one text: where it stands below the export, or the name of an export of one file; its bytes.
 pub type Each<'a> = dyn FnMut(&[u8], &mut Fill<'_>) -> Result<()> + 'a;
 
-/// The texts of an export, the same ones each time.
-pub trait Export {
-    /// What people call it.
-    fn name(&self) -> String;
-    fn is_directory(&self) -> bool;
-    /// Hands over each text whose path is wanted, in order.
-    fn texts(&mut self, wanted: &dyn Fn(&[u8]) -> bool, each: &mut Each<'_>) -> Result<()>;
-    /// Whether nothing has changed since the first look.
-    fn holds(&mut self) -> Result<bool>;
-}
-
 /// What was seen of the records of a section.
 #[derive(Clone, Debug, Default)]
 pub struct Looks {
@@ -211,6 +200,17 @@ impl<'m> Places<'m> {
         };
         Err(did_you_mean(what, self.others.iter().map(String::as_str), &table.at.to_string()))
     }
+}
+
+/// The texts of an export, the same ones each time.
+pub trait Export {
+    /// What people call it.
+    fn name(&self) -> String;
+    fn is_directory(&self) -> bool;
+    /// Hands over each text whose path is wanted, in order.
+    fn texts(&mut self, wanted: &dyn Fn(&[u8]) -> bool, each: &mut Each<'_>) -> Result<()>;
+    /// Whether nothing has changed since the first look.
+    fn holds(&mut self) -> Result<bool>;
 }
 
 impl Looks {

@@ -31,7 +31,7 @@ impl Cursor {
 
     fn advance(&mut self) -> Result<()> {
         self.head.clear();
-        match self.sorted.next()? {
+        match self.sorted.read()? {
             Some(entry) => self.head.extend_from_slice(entry),
             None => self.is_over = true,
         }

@@ -205,7 +205,8 @@ pub enum Sorted {
 }
 
 impl Sorted {
-    pub fn next(&mut self) -> Result<Option<&[u8]>> {
+    /// The next one, until there is none.
+    pub fn read(&mut self) -> Result<Option<&[u8]>> {
         match self {
             Sorted::Disk(merge) => merge.next(),
             Sorted::Memory { bytes, all, next } => {
@@ -239,9 +240,9 @@ mod tests {
             let mut expected = strings.clone();
             expected.sort();
             for string in &expected {
-                assert_eq!(sorted.next().expect("read"), Some(string.as_slice()));
+                assert_eq!(sorted.read().expect("read"), Some(string.as_slice()));
             }
-            assert_eq!(sorted.next().expect("read"), None);
+            assert_eq!(sorted.read().expect("read"), None);
         }
     }
 }

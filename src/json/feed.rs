@@ -119,7 +119,7 @@ impl<'a> Text<'a> {
         let mut is_first = true;
         while let Some(first) = self.peek()? {
             let piece = &self.piece[self.at..self.end];
-            let len = piece.iter().position(|b| ends(b)).unwrap_or(piece.len());
+            let len = piece.iter().position(ends).unwrap_or(piece.len());
             if len == 0 && is_first {
                 return Err(self.fault(if first == b',' || first == b']' || first == b'}' {
                     "a value is missing here"

@@ -46,6 +46,14 @@ pub struct Proposal {
     pub left_fields: Vec<String>,
 }
 
+/// The database, one table of it, and all.
+#[derive(Clone, Copy)]
+struct Base<'a> {
+    reading: &'a Reading,
+    table: &'a Table,
+    all: &'a [Table],
+}
+
 /// A row and the value that stands for it in the export.
 struct Sample<'d> {
     row: Vec<Value>,
@@ -93,7 +101,7 @@ impl Proposal {
             };
             let used = proposal.columns(table, &samples, &paths, remarks);
             if key.iter().all(|name| proposal.lines.iter().any(|line| line.column == *name)) {
-                proposal.rest(reading, table, all, &samples, &paths, used, remarks)?;
+                proposal.rest(Base { reading, table, all }, &samples, &paths, used, remarks)?;
                 return Ok(Some(proposal));
             }
         }
@@ -124,9 +132,7 @@ impl Proposal {
     /// Foreign keys, arrays, and what is left.
     fn rest(
         &mut self,
-        reading: &Reading,
-        table: &Table,
-        all: &[Table],
+        base: Base<'_>,
         samples: &[Sample<'_>],
         paths: &[(String, bool)],
         mut used: Vec<String>,
@@ -139,11 +145,11 @@ impl Proposal {
             let is_array =
                 samples.iter().any(|s| matches!(s.seen(path), Seen::Node(d, n) if d.kind(n) == Kind::Array));
             if is_array {
-                if let Some(rows) = Rows::new(reading, table, all, samples, path, remarks)? {
+                if let Some(rows) = Rows::new(base, samples, path, remarks)? {
                     used.push(path.clone());
                     self.rows.push(rows);
                 }
-            } else if let Some(line) = looked_up(reading, table, all, samples, path)? {
+            } else if let Some(line) = looked_up(base, samples, path)? {
                 used.push(path.clone());
                 self.lines.push(line);
             }
@@ -345,9 +351,7 @@ fn foreign_keys(reading: &Reading, table: &Table, all: &[Table]) -> Result<Vec<(
 
 /// A field that is a column of a row that a foreign key leads to.
 fn looked_up(
-    reading: &Reading,
-    table: &Table,
-    all: &[Table],
+    Base { reading, table, all }: Base<'_>,
     samples: &[Sample<'_>],
     path: &str,
 ) -> Result<Option<Line>> {
@@ -393,9 +397,7 @@ fn looked_up(
 impl Rows {
     /// The table whose rows an array holds: one with a foreign key to ours, and as many rows as there are elements.
     fn new(
-        reading: &Reading,
-        table: &Table,
-        all: &[Table],
+        Base { reading, table, all }: Base<'_>,
         samples: &[Sample<'_>],
         path: &str,
         remarks: &mut Vec<String>,

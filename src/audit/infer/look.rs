@@ -134,7 +134,10 @@ fn in_directory(export: &mut dyn Export, progress: &Progress) -> Result<Vec<Loca
         progress.keep_going()?;
         let Some(first) = files.first().filter(|_| all.len() < PLACES) else { break };
         let inside = in_text(export, Some(first.as_bytes()), first)?;
-        let is_record = Form::of(first.as_bytes()) == Some(Form::Document) && inside.is_empty();
+        // Objects in several files are records, whatever arrays are in them.
+        let is_object = files.len() > 1 && !inside.iter().any(|l| l.at.parts().is_empty());
+        let is_record =
+            Form::of(first.as_bytes()) == Some(Form::Document) && (is_object || inside.is_empty());
         if is_record {
             all.push(records_of_files(export, pattern, &files)?);
             continue;
@@ -213,11 +216,19 @@ fn in_text(export: &mut dyn Export, path: Option<&[u8]>, shown: &str) -> Result<
     let free =
         |place: &Pointer| !all.iter().any(|l: &Location| l.at.to_string().starts_with(&format!("{place}/")));
     objects.retain(free);
-    if path.is_none() && !objects.is_empty() {
-        let (found, _) = at_places(export, path, shown, &objects, Shape::Members)?;
-        for (place, records) in objects.into_iter().zip(found) {
-            let is_record = |(text, _): &(Vec<u8>, Vec<u8>)| text.first() == Some(&b'{');
-            if records.len() > 1 && records.iter().all(is_record) {
+    for depth in 1..=2 {
+        // Outer ones first: what is in a record is no place of records.
+        let inside = |place: &Pointer| {
+            all.iter().any(|l: &Location| place.to_string().starts_with(&format!("{}/", l.at)))
+        };
+        let fits = |place: &&Pointer| path.is_none() && place.parts().len() == depth && !inside(place);
+        let places: Vec<Pointer> = objects.iter().filter(fits).cloned().collect();
+        if places.is_empty() {
+            continue;
+        }
+        let (found, _) = at_places(export, path, shown, &places, Shape::Members)?;
+        for (place, records) in places.into_iter().zip(found) {
+            if are_alike(&records) {
                 all.push(make(place, Shape::Members, records));
             }
         }
@@ -230,6 +241,20 @@ fn in_text(export: &mut dyn Export, path: Option<&[u8]>, shown: &str) -> Result<
 }
 
 type Records = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Several objects that have keys in common.
+fn are_alike(records: &Records) -> bool {
+    let mut common: Option<Vec<Vec<u8>>> = None;
+    for (text, _) in records {
+        let Ok(doc) = Doc::parse(text) else { return false };
+        let keys: Vec<Vec<u8>> = doc.pairs(doc.root()).map(|(key, _)| doc.string(key).into_owned()).collect();
+        common = Some(match common {
+            None => keys,
+            Some(common) => common.into_iter().filter(|key| keys.contains(key)).collect(),
+        });
+    }
+    records.len() > 1 && common.is_some_and(|common| !common.is_empty())
+}
 
 /// The first records at each of some places, and the names met on the way.
 fn at_places(
