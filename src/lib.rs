@@ -44,6 +44,7 @@ pub mod stats;
 pub mod restore;
 pub mod archive;
 pub mod verify;
+pub mod audit;
 
 // Floor 6: jobs made of several
 pub mod in_place;

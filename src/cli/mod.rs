@@ -1,5 +1,6 @@
 //! The door: the commands and their words. The only home of clap.
 
+mod audits;
 mod changes;
 mod commands;
 mod context;
@@ -97,6 +98,7 @@ enum Word {
     Man(c::man::Args),
     Version(c::version::Args),
     InitRules(c::init_rules::Args),
+    Audit(Box<c::audit::Args>),
 }
 
 /// Runs the program with these arguments, its own name first.
@@ -164,6 +166,7 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Man(args) => c::man::run(context, args),
         Word::Version(_) => c::version::run(context),
         Word::InitRules(args) => c::init_rules::run(context, args),
+        Word::Audit(args) => c::audit::run(context, args),
     }
 }
 

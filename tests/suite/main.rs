@@ -1,5 +1,7 @@
 //! Every integration test, in one program: one link, one place to look.
 
+mod audit;
+mod audit_cli;
 mod backup;
 mod check;
 mod check_findings;

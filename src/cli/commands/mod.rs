@@ -1,5 +1,6 @@
 //! One file for each command: parse, call one function, print.
 
+pub mod audit;
 pub mod backup;
 pub mod check;
 pub mod completions;
