@@ -301,6 +301,9 @@ fn hammered(mode: &str, rounds: usize) {
         }
     }
     assert!(last > 0, "the writer got something done");
+    // Of the latter, each was found with nobody there to clean up after it.
+    crate::counters::count("T18 states of databases beside a writer", rounds as u64, "0 wrong");
+    crate::counters::count("T18 writers killed meanwhile", (rounds / 5) as u64, "0 wrong");
     println!("{mode}: {ways:?}, {last} transactions");
 }
 
