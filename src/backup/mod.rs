@@ -1,5 +1,6 @@
 //! `run`: a source to a committed snapshot.
 
+mod amend;
 mod capture;
 mod databases;
 mod documents;
@@ -43,13 +44,18 @@ pub enum Input {
         source: StreamSource,
         path: Vec<u8>,
     },
+    /// What the parent has, with the database `path`, the one source, as it is now.
+    Amended {
+        source: Box<FileSource>,
+        path: Vec<u8>,
+    },
 }
 
 impl Input {
     fn files(&self) -> Option<&FileSource> {
         match self {
             Input::Files(source) => Some(source),
-            Input::Stream { .. } => None,
+            Input::Stream { .. } | Input::Amended { .. } => None,
         }
     }
 }

@@ -70,6 +70,7 @@ mod rows_sql;
 mod sqlite;
 mod sqlite_growth;
 mod sqlite_kept;
+mod sqlite_large;
 mod sqlite_live;
 mod in_place;
 mod in_place_sqlite;
