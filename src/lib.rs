@@ -47,6 +47,7 @@ pub mod verify;
 
 // Floor 6: jobs made of several
 pub mod in_place;
+pub mod guard;
 
 // Floor 7: settings
 pub mod settings;

@@ -8,6 +8,8 @@ mod documents;
 mod dumped;
 mod failure;
 mod groups;
+mod guard;
+mod guard_told;
 mod in_place;
 mod json;
 mod layers;
@@ -85,6 +87,7 @@ enum Word {
     Forget(Box<c::forget::Args>),
     Undelete(c::undelete::Args),
     Undo(c::undo::Args),
+    Run(Box<c::run::Args>),
     Pin(c::pin::Args),
     Tag(c::tag::Args),
     #[command(subcommand)]
@@ -150,6 +153,7 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Forget(args) => c::forget::run(context, args),
         Word::Undelete(args) => c::undelete::run(context, args),
         Word::Undo(args) => c::undo::run(context, args),
+        Word::Run(args) => c::run::run(context, args),
         Word::Pin(args) => c::pin::run(context, args),
         Word::Dump(args) => c::dump::run(context, args),
         Word::Sql(args) => c::sql::run(context, args),

@@ -24,6 +24,7 @@ mod crowd;
 mod fence;
 mod full;
 mod golden;
+mod guard;
 mod hostile;
 mod json_capture;
 mod json_cli;

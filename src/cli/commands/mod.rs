@@ -17,6 +17,7 @@ pub mod pin;
 pub mod prune;
 pub mod repair;
 pub mod restore;
+pub mod run;
 pub mod session;
 pub mod show_config;
 pub mod snapshots;
