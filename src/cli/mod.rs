@@ -4,6 +4,8 @@ mod changes;
 mod commands;
 mod context;
 mod databases;
+mod db_change;
+mod db_check;
 mod documents;
 mod dumped;
 mod failure;
@@ -88,6 +90,8 @@ enum Word {
     Undelete(c::undelete::Args),
     Undo(c::undo::Args),
     Run(Box<c::run::Args>),
+    #[command(subcommand)]
+    Db(c::db::Word),
     Pin(c::pin::Args),
     Tag(c::tag::Args),
     #[command(subcommand)]
@@ -154,6 +158,7 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Undelete(args) => c::undelete::run(context, args),
         Word::Undo(args) => c::undo::run(context, args),
         Word::Run(args) => c::run::run(context, args),
+        Word::Db(word) => c::db::run(context, word),
         Word::Pin(args) => c::pin::run(context, args),
         Word::Dump(args) => c::dump::run(context, args),
         Word::Sql(args) => c::sql::run(context, args),

@@ -50,3 +50,9 @@ pub fn is_remote(fd: impl AsFd) -> bool {
 pub fn is_slow(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|stat| is_listed(&stat))
 }
+
+/// Bytes that may still be written to the file system of `path` by us.
+pub fn free_space(path: &std::path::Path) -> std::io::Result<u64> {
+    let about = rustix::fs::statvfs(path)?;
+    Ok(about.f_bavail.saturating_mul(about.f_frsize))
+}

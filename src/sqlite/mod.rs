@@ -18,6 +18,7 @@ pub mod header;
 pub mod image;
 mod order;
 pub mod layout;
+pub mod live;
 pub mod pin;
 pub mod place;
 pub mod query;
@@ -28,6 +29,7 @@ pub mod scope;
 pub mod scratch;
 pub mod tree;
 pub mod tables;
+pub mod taking;
 pub mod wal;
 
 pub use header::{Header, MAGIC};

@@ -21,6 +21,7 @@ mod copy;
 mod counters;
 mod crash;
 mod crowd;
+mod db_care;
 mod fence;
 mod full;
 mod golden;

@@ -4,6 +4,7 @@ pub mod backup;
 pub mod check;
 pub mod completions;
 pub mod copy;
+pub mod db;
 pub mod diff;
 pub mod dump;
 pub mod find;
