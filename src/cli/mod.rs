@@ -6,6 +6,7 @@ mod context;
 mod databases;
 mod db_change;
 mod db_check;
+mod db_recover;
 mod documents;
 mod dumped;
 mod failure;

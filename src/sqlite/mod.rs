@@ -24,6 +24,7 @@ pub mod place;
 pub mod query;
 pub mod replace;
 pub mod rows;
+pub mod salvage;
 pub mod schema;
 pub mod scope;
 pub mod scratch;

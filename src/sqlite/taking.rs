@@ -211,7 +211,8 @@ impl<'a> Taking<'a> {
         let there = "SELECT count(*) FROM main.sqlite_schema WHERE name=?1 COLLATE NOCASE";
         let there: i64 = other.query_row(there, [&self.table.name], |row| row.get(0)).map_err(failed)?;
         if there == 0 {
-            other.execute_batch(&self.definition).map_err(failed)?;
+            let mut create = other.prepare(&self.definition).map_err(failed)?;
+            create.execute([]).map_err(failed)?;
         }
         let unlike = |e: rusqlite::Error| {
             let what = format!("its table `{}` is another one ({e}); nothing was changed", self.table.name);

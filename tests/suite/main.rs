@@ -22,6 +22,7 @@ mod counters;
 mod crash;
 mod crowd;
 mod db_care;
+mod db_recover;
 mod fence;
 mod full;
 mod golden;

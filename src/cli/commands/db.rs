@@ -3,7 +3,7 @@
 use crate::cli::context::Context;
 use crate::cli::failure::Outcome;
 use crate::cli::options::duration;
-use crate::cli::{db_change, db_check};
+use crate::cli::{db_change, db_check, db_recover};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ pub enum Word {
     Orphans(OrphansArgs),
     /// Move rows into another database, after a snapshot that provably holds them
     Archive(ArchiveArgs),
+    /// Save what can be read of a broken database into a new one; the broken one is never touched
+    Recover(RecoverArgs),
 }
 
 #[derive(clap::Args, Debug)]
@@ -75,6 +77,16 @@ pub struct ArchiveArgs {
     pub wait: WaitArgs,
 }
 
+#[derive(clap::Args, Debug)]
+pub struct RecoverArgs {
+    /// The broken database
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The new database, which must not be there yet
+    #[arg(long, value_name = "FILE")]
+    pub into: PathBuf,
+}
+
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub struct WaitArgs {
     /// How long to wait for a database that somebody keeps locked
@@ -88,5 +100,6 @@ pub fn run(context: &Context, word: &Word) -> Outcome {
         Word::Vacuum(args) => db_change::vacuum(context, args),
         Word::Orphans(args) => db_change::orphans(context, args),
         Word::Archive(args) => db_change::archive(context, args),
+        Word::Recover(args) => db_recover::run(context, args),
     }
 }
