@@ -96,8 +96,10 @@ pub const OVERWRITE: Overwrite = Overwrite::IfDifferent;
 pub struct Safety<'a> {
     pub repository: &'a Arc<Repository>,
     pub listing: &'a Listing,
-    /// What will be put back.
-    pub from: &'a Listed,
+    /// What will be put back; none before a change of another kind.
+    pub from: Option<&'a Listed>,
+    /// That change, for the label: `vacuum of`.
+    pub change: &'a str,
     pub parts: &'a [Part],
     pub options: &'a RestoreOptions,
     /// It takes an earlier restore back.
@@ -221,18 +223,22 @@ impl Safety<'_> {
     }
 
     fn label(&self) -> String {
-        let what = if self.undo { "undo with" } else { "restore of" };
-        let place = match self.parts {
-            [one] => format!(" to {}", encode_path(&[b"/", one.below.as_slice()].concat())),
-            many => format!(" to {} places", many.len()),
+        let what = match (self.from, self.undo) {
+            (None, _) => self.change.to_owned(),
+            (Some(from), true) => format!("undo with {} to", from.id.short()),
+            (Some(from), false) => format!("restore of {} to", from.id.short()),
         };
-        format!("before {what} {}{place}", self.from.id.short())
+        let place = match self.parts {
+            [one] => encode_path(&[b"/", one.below.as_slice()].concat()),
+            many => format!("{} places", many.len()),
+        };
+        format!("before {what} {place}")
     }
 
     fn record(&self) -> BeforeRestore {
         let options = self.options;
         BeforeRestore {
-            from: self.from.record.id.clone(),
+            from: self.from.map(|from| from.record.id.clone()).unwrap_or_default(),
             paths: self.parts.iter().map(|part| format!("/{}", encode_path(&part.below))).collect(),
             includes: options.includes.clone(),
             iincludes: options.iincludes.clone(),

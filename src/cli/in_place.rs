@@ -312,7 +312,8 @@ impl Job<'_> {
         let safety = Safety {
             repository: self.repository,
             listing: self.listing,
-            from: self.from,
+            from: Some(self.from),
+            change: "",
             parts: &self.parts,
             options: &self.options,
             undo: self.undone.is_some(),

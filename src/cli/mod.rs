@@ -5,11 +5,16 @@ mod changes;
 mod commands;
 mod context;
 mod databases;
+mod db_change;
+mod db_check;
+mod db_recover;
 mod documents;
 mod drills;
 mod dumped;
 mod failure;
 mod groups;
+mod guard;
+mod guard_told;
 mod in_place;
 mod json;
 mod layers;
@@ -89,6 +94,9 @@ enum Word {
     Forget(Box<c::forget::Args>),
     Undelete(c::undelete::Args),
     Undo(c::undo::Args),
+    Run(Box<c::run::Args>),
+    #[command(subcommand)]
+    Db(c::db::Word),
     Pin(c::pin::Args),
     Tag(c::tag::Args),
     #[command(subcommand)]
@@ -156,6 +164,8 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Forget(args) => c::forget::run(context, args),
         Word::Undelete(args) => c::undelete::run(context, args),
         Word::Undo(args) => c::undo::run(context, args),
+        Word::Run(args) => c::run::run(context, args),
+        Word::Db(word) => c::db::run(context, word),
         Word::Pin(args) => c::pin::run(context, args),
         Word::Dump(args) => c::dump::run(context, args),
         Word::Sql(args) => c::sql::run(context, args),
