@@ -96,12 +96,16 @@ pub const OVERWRITE: Overwrite = Overwrite::IfDifferent;
 pub struct Safety<'a> {
     pub repository: &'a Arc<Repository>,
     pub listing: &'a Listing,
-    /// What will be put back.
-    pub from: &'a Listed,
+    /// What will be put back; none before a change of another kind.
+    pub from: Option<&'a Listed>,
+    /// That change, for the label: `vacuum of`.
+    pub change: &'a str,
     pub parts: &'a [Part],
     pub options: &'a RestoreOptions,
     /// It takes an earlier restore back.
     pub undo: bool,
+    /// The end of the restore will be noted; not for one that is a single step.
+    pub end_noted: bool,
     pub level: Level,
     /// Directories of our own.
     pub ours: &'a [PathBuf],
@@ -126,7 +130,13 @@ pub struct Saved {
 impl Saved {
     /// The newest of them: it holds everything.
     pub fn id(&self) -> SnapshotId {
-        *self.keeper.newest.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ids().last().copied().unwrap_or(self.keeper.first)
+    }
+
+    /// All of them, the oldest first: the end of the restore is noted of each.
+    pub fn ids(&self) -> Vec<SnapshotId> {
+        let later = self.keeper.later.lock().unwrap_or_else(PoisonError::into_inner);
+        std::iter::once(self.keeper.first).chain(later.iter().copied()).collect()
     }
 
     /// How to bring it up to date with a database that was written to since.
@@ -140,19 +150,20 @@ impl Saved {
 struct Keeper {
     repository: Arc<Repository>,
     options: Options,
-    newest: Mutex<SnapshotId>,
+    first: SnapshotId,
+    later: Mutex<Vec<SnapshotId>>,
 }
 
 impl Keeper {
     /// Called while nobody else can write to the database. `None` when it is as it was saved.
     fn save_again(&self, path: &[u8]) -> Result<Option<SnapshotId>> {
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut later = self.later.lock().unwrap_or_else(PoisonError::into_inner);
         let walk = WalkOptions { started: SystemClock.now(), ..WalkOptions::default() };
         let filter = Filter::new(&FilterOptions { no_ignore_files: true, ..FilterOptions::default() })?;
         let source = Box::new(FileSource::new(vec![Root::new(&real(path))?], filter, walk)?);
         // Writers wait for this: what SQLite thinks of the state can be asked later.
         let sqlite = SqliteOptions { check: Some(Depth::Off), ..self.options.sqlite.clone() };
-        let parent = ParentChoice::Given(*newest);
+        let parent = ParentChoice::Given(later.last().copied().unwrap_or(self.first));
         let options = Options { parent, sqlite, skip_if_unchanged: true, ..self.options.clone() };
         let input = Input::Amended { source, path: path.to_vec() };
         let done = backup::run(&self.repository, &input, &options, &SystemClock, &Progress::new(), &Silent)?;
@@ -161,7 +172,7 @@ impl Keeper {
         }
         if let Some(id) = done.snapshot {
             keep(&self.repository, id, self.options.label.clone(), SystemClock.now())?;
-            *newest = id;
+            later.push(id);
         }
         Ok(done.snapshot)
     }
@@ -207,23 +218,27 @@ impl Safety<'_> {
         let all = done.databases.iter().flat_map(|all| all.databases.iter());
         let damaged = all.filter(|facts| facts.check.result == "failed").count() as u64;
         let repository = Arc::clone(self.repository);
-        let keeper = Arc::new(Keeper { repository, options, newest: Mutex::new(id) });
+        let keeper = Arc::new(Keeper { repository, options, first: id, later: Mutex::default() });
         Ok(Saved { problems: done.summary.problems.saturating_sub(damaged), at, keeper })
     }
 
     fn label(&self) -> String {
-        let what = if self.undo { "undo with" } else { "restore of" };
-        let place = match self.parts {
-            [one] => format!(" to {}", encode_path(&[b"/", one.below.as_slice()].concat())),
-            many => format!(" to {} places", many.len()),
+        let what = match (self.from, self.undo) {
+            (None, _) => self.change.to_owned(),
+            (Some(from), true) => format!("undo with {} to", from.id.short()),
+            (Some(from), false) => format!("restore of {} to", from.id.short()),
         };
-        format!("before {what} {}{place}", self.from.id.short())
+        let place = match self.parts {
+            [one] => encode_path(&[b"/", one.below.as_slice()].concat()),
+            many => format!("{} places", many.len()),
+        };
+        format!("before {what} {place}")
     }
 
     fn record(&self) -> BeforeRestore {
         let options = self.options;
         BeforeRestore {
-            from: self.from.record.id.clone(),
+            from: self.from.map(|from| from.record.id.clone()).unwrap_or_default(),
             paths: self.parts.iter().map(|part| format!("/{}", encode_path(&part.below))).collect(),
             includes: options.includes.clone(),
             iincludes: options.iincludes.clone(),
@@ -231,6 +246,7 @@ impl Safety<'_> {
             iexcludes: options.iexcludes.clone(),
             delete: options.delete,
             undo: self.undo,
+            end_noted: self.end_noted,
         }
     }
 

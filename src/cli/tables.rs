@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::failure::{Failure, Outcome};
-use super::in_place::{Job, SureArgs};
+use super::in_place::{Job, StageArgs, SureArgs};
 use super::json::Message;
 use super::names::shown;
 use crate::error::Error;
@@ -144,6 +144,7 @@ impl Tables<'_> {
             options: RestoreOptions::default(),
             sure: self.sure,
             undone: None,
+            care: StageArgs::default(),
         };
         job.begin()
     }

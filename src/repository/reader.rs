@@ -368,6 +368,12 @@ impl Reader {
         Ok(Chunk { body: bytes, range: start..start + len })
     }
 
+    /// Plain bytes of a body of a frame that somebody else has opened; its history comes from here.
+    pub fn expand(&self, sort: ChunkSort, frame: &Frame, number: usize) -> Result<Arc<Vec<u8>>> {
+        let mut budget = Budget::whole(true);
+        frame.expand(number, &mut |bases, len| self.history(sort, bases, len, &mut budget))
+    }
+
     /// The bases' plain bytes, one after another.
     fn history(&self, sort: ChunkSort, bases: &[ChunkId], len: u32, budget: &mut Budget) -> Result<Past> {
         let deeper = budget.depth.checked_sub(1);

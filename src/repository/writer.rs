@@ -246,11 +246,7 @@ impl Writer {
         let file = self.file.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let mut file = file.ok_or_else(|| Error::invalid("this session has ended"))?;
         let evicted = |e: Error| match e.kind() {
-            ErrorKind::NotFound => Error::new(
-                ErrorKind::Locked,
-                "this backup's session was evicted while it ran, so nothing was committed; run it again \
-                 (what was stored is reused)",
-            ),
+            ErrorKind::NotFound => super::sessions::evicted(),
             _ => e,
         };
         if let Err(e) = file.append(&sealed) {

@@ -27,6 +27,8 @@ use crate::sqlite::{COMPANIONS, MAGIC, wal};
 use std::cell::RefCell;
 use std::ffi::{CStr, CString};
 use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Up to this size the staged image is checked in full.
 const FULL_CHECK_BYTES: u64 = 256 << 20;
@@ -171,11 +173,19 @@ impl Restoring<'_> {
             return Err(Error::invalid("a database's remains stand beside something that is not a file"));
         }
         let mut temp = Temp::new(dir, &self.names);
-        let file = beneath::create_file(dir, temp.name(), PRIVATE_FILE).context(|| "cannot make the file")?;
-        temp.there = true;
-        let mut staged = Staged(file);
-        self.stage(entry, &mut staged.0)?;
-        self.judge(entry, &staged.0)?;
+        let mut staged = match self.staged(job, dir, &mut temp) {
+            // Compared and judged on the stage.
+            Some(file) => Staged(file),
+            None => {
+                let made = beneath::create_file(dir, temp.name(), PRIVATE_FILE);
+                let mut staged = Staged(made.context(|| "cannot make the file")?);
+                temp.there = true;
+                self.write_out(entry, &mut staged.0)?;
+                let again = staged.0.try_clone().context(|| "cannot read it again")?;
+                judge(entry, Staged(again), self.tally.progress.stop_flag())?;
+                staged
+            }
+        };
         reach("database-staged");
         let keep_going = || self.tally.progress.keep_going();
         let before = || self.save_again(&entry.path, how);
@@ -233,32 +243,12 @@ impl Restoring<'_> {
         Ok(())
     }
 
-    fn stage(&self, entry: &Entry, file: &mut File) -> Result<()> {
+    fn write_out(&self, entry: &Entry, file: &mut File) -> Result<()> {
         content::fill(self.reader, &entry.content, file, self.sparse, self.tally.progress)?;
         file.sync_all().context(|| "cannot write it out")?;
         storage::forget_cached(&*file);
         compare_open(self.reader, self.tally.progress, file, &entry.content)
             .map_err(|e| e.context("what was written beside it is not what was stored; nothing was changed"))
-    }
-
-    /// What SQLite says of the staged image; a database that is damaged in itself takes no sound one's place.
-    fn judge(&self, entry: &Entry, staged: &File) -> Result<()> {
-        let size = entry.content.size;
-        if entry.flags.has(Flags::UNVERIFIED) || size == 0 {
-            return Ok(());
-        }
-        let depth = if size <= FULL_CHECK_BYTES { Depth::Full } else { Depth::Quick };
-        let file = staged.try_clone().context(|| "cannot read it again")?;
-        let findings = check::check(Box::new(Staged(file)), depth, self.tally.progress.stop_flag())?;
-        if findings.verdict != Verdict::Bad {
-            return Ok(());
-        }
-        let what = format!(
-            "the snapshot's database is damaged in itself ({}); nothing was changed. Choose an earlier snapshot, or \
-             restore this one to another place with --target",
-            findings.messages.join("; ")
-        );
-        Err(Error::new(ErrorKind::Refused, what))
     }
 
     /// Nobody has the old one open, and what stands beside it goes before the new one comes.
@@ -280,6 +270,25 @@ impl Restoring<'_> {
         reach("database-renamed");
         storage::sync_directory(dir).context(|| "cannot write out the directory")
     }
+}
+
+/// What SQLite says of the staged image; a database that is damaged in itself takes no sound one's place.
+pub fn judge(entry: &Entry, staged: Staged, stop: Arc<AtomicBool>) -> Result<()> {
+    let size = entry.content.size;
+    if entry.flags.has(Flags::UNVERIFIED) || size == 0 {
+        return Ok(());
+    }
+    let depth = if size <= FULL_CHECK_BYTES { Depth::Full } else { Depth::Quick };
+    let findings = check::check(Box::new(staged), depth, stop)?;
+    if findings.verdict != Verdict::Bad {
+        return Ok(());
+    }
+    let what = format!(
+        "the snapshot's database is damaged in itself ({}); nothing was changed. Choose an earlier snapshot, or restore this \
+         one to another place with --target",
+        findings.messages.join("; ")
+    );
+    Err(Error::new(ErrorKind::Refused, what))
 }
 
 /// Whether the database was written to between the safety snapshot and our own change, by its files as they were when nobody

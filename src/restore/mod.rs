@@ -19,6 +19,7 @@ mod plan;
 mod preview;
 mod salvage;
 mod select;
+mod stage;
 mod tally;
 pub mod value;
 mod verify;
@@ -36,6 +37,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use stage::{Stage, is_stage};
 
 /// What happens to something that stands in the target already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -150,6 +153,16 @@ pub struct Plan {
     /// Entries and bytes at or below `below`, whatever the patterns say.
     pub entries: u64,
     pub bytes: u64,
+    /// Where files are ready that only need their names.
+    stage: Option<Stage>,
+}
+
+impl Plan {
+    /// With files that were written beside the target before.
+    #[must_use]
+    pub fn with_stage(self, stage: Option<Stage>) -> Self {
+        Plan { stage, ..self }
+    }
 }
 
 /// What is done with one thing; the answer to "what would happen".
@@ -298,6 +311,19 @@ pub fn preview(
     each: &mut dyn FnMut(&Action<'_>) -> Result<()>,
 ) -> Result<Counts> {
     preview::preview(reader, plan, progress, report, each)
+}
+
+/// Compares everything that the plan means with what stands in the target, whoever put it there. What is missing or differs is
+/// reported and counted (`verify_failed`; what is right as `files_verified` and `total_bytes`). `database` hears the stored path
+/// of each file that begins as a database does.
+pub fn compare(
+    reader: &Reader,
+    plan: &Plan,
+    progress: &Progress,
+    report: &dyn Report,
+    database: &mut dyn FnMut(&[u8]),
+) -> Result<Summary> {
+    verify::everything(reader, plan, progress, report, database)
 }
 
 /// Restores. What fails is reported and counted, and the rest goes on; only a full disk, a target that cannot be
