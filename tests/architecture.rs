@@ -35,7 +35,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("jiff", &["clock.rs"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli/terminal.rs"]),
-    ("toml", &["settings", "rules/file.rs"]),
+    ("toml", &["settings", "rules/file.rs", "audit/text.rs"]),
     ("jsonschema", &["rules/schema.rs"]),
     ("rusqlite", &["sqlite"]),
 ];

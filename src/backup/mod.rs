@@ -1,5 +1,6 @@
 //! `run`: a source to a committed snapshot.
 
+mod amend;
 mod capture;
 mod databases;
 mod documents;
@@ -20,8 +21,8 @@ use crate::backend::dry::DryBackend;
 use crate::clock::{Clock, Timestamp};
 use crate::compress::Level;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::snapshot::{self, BeforeRestore, SessionInfo, Snapshot, Summary};
-use crate::id::SnapshotId;
+use crate::format::snapshot::{self, BeforeRestore, Guarded, SessionInfo, Snapshot, Summary};
+use crate::id::{ChunkId, SnapshotId};
 use crate::manifest::walk::Groups;
 use crate::progress::{Progress, Report};
 use crate::repository::writer::Writer;
@@ -43,13 +44,18 @@ pub enum Input {
         source: StreamSource,
         path: Vec<u8>,
     },
+    /// What the parent has, with the database `path`, the one source, as it is now.
+    Amended {
+        source: Box<FileSource>,
+        path: Vec<u8>,
+    },
 }
 
 impl Input {
     fn files(&self) -> Option<&FileSource> {
         match self {
             Input::Files(source) => Some(source),
-            Input::Stream { .. } => None,
+            Input::Stream { .. } | Input::Amended { .. } => None,
         }
     }
 }
@@ -91,6 +97,8 @@ pub struct Options {
     pub json: JsonOptions,
     /// This is a safety snapshot; its paths are those that will be restored, whether or not they are there.
     pub before_restore: Option<BeforeRestore>,
+    /// This is the state before or after a command; what is not known before the backup is filled in.
+    pub guarded: Option<Guarded>,
 }
 
 impl Default for Options {
@@ -112,6 +120,7 @@ impl Default for Options {
             sqlite: SqliteOptions::default(),
             json: JsonOptions::default(),
             before_restore: None,
+            guarded: None,
         }
     }
 }
@@ -156,6 +165,21 @@ pub fn run(
     clock: &dyn Clock,
     progress: &Progress,
     report: &dyn Report,
+) -> Result<Outcome> {
+    run_judged(repository, input, options, clock, (progress, report), &|_, _| Ok(()))
+}
+
+/// Whether a state may become a snapshot: what was found out about it, and the root of what was stored, which can be read.
+pub type Judge<'a> = dyn Fn(&Outcome, &ChunkId) -> Result<()> + 'a;
+
+/// As `run`, but commits only what `judge` has nothing against. An error of its ends the backup; what was stored is found again.
+pub fn run_judged(
+    repository: &Arc<Repository>,
+    input: &Input,
+    options: &Options,
+    clock: &dyn Clock,
+    (progress, report): (&Progress, &dyn Report),
+    judge: &Judge<'_>,
 ) -> Result<Outcome> {
     let start = clock.now();
     let repository = stored_in(repository, options);
@@ -211,6 +235,7 @@ pub fn run(
     if options.dry_run || (options.skip_if_unchanged && stored.built.unchanged && summary.problems == 0) {
         return Ok(outcome);
     }
+    judge(&outcome, &stored.built.root)?;
     let session = writer.session;
     let names = record::Names { session, root: stored.built.root, paths };
     let snapshot: Snapshot = record::snapshot(names, options, &series, &outcome, git.finish());

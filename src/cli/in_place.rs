@@ -9,7 +9,6 @@ use super::options::duration;
 use super::rules;
 use super::stop::Stop;
 use super::terminal::Watch;
-use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind};
 use crate::in_place::{Part, Safety, Saved, spare_ours};
 use crate::repository::Repository;
@@ -125,7 +124,7 @@ impl Job<'_> {
         ours.extend(stages.iter().flatten().map(Stage::path));
         let saved = self.safety(&ours, true)?;
         // Planned again, with the moment after which changes are in no snapshot.
-        let plans = self.plans(&reader, saved.as_ref().map(|saved| saved.at))?;
+        let plans = self.plans(&reader, saved.as_ref())?;
         let mut watch = Watch::start(self.context);
         let done = self.carry_out(&reader, plans, stages, &watch);
         watch.finish();
@@ -140,12 +139,12 @@ impl Job<'_> {
     }
 
     /// For what is changed in another way: the question, then the safety snapshot.
-    pub fn begin(&self) -> Result<Option<String>, Failure> {
+    pub fn begin(&self) -> Result<Option<Saved>, Failure> {
         may_ask(self.context, self.sure)?;
         if !self.confirmed()? {
             return Err(Failure::new(FAILED, "not confirmed; nothing was changed"));
         }
-        Ok(self.safety(&self.ours(), false)?.map(|saved| saved.id.short()))
+        self.safety(&self.ours(), false)
     }
 
     /// Directories of our own.
@@ -153,7 +152,7 @@ impl Job<'_> {
         self.context.place().into_iter().chain(self.context.cache()).collect()
     }
 
-    fn plans(&self, reader: &Reader, saved: Option<Timestamp>) -> Result<Vec<Planned>, Failure> {
+    fn plans(&self, reader: &Reader, saved: Option<&Saved>) -> Result<Vec<Planned>, Failure> {
         let mut plans = Vec::new();
         for part in &self.parts {
             let target = part.target();
@@ -313,7 +312,8 @@ impl Job<'_> {
         let safety = Safety {
             repository: self.repository,
             listing: self.listing,
-            from: self.from,
+            from: Some(self.from),
+            change: "",
             parts: &self.parts,
             options: &self.options,
             undo: self.undone.is_some(),
@@ -328,10 +328,10 @@ impl Job<'_> {
         watch.finish();
         let saved = saved.map_err(|e| e.context("the safety snapshot failed, and nothing was changed"))?;
         if context.output.json {
-            let message = Message::new("safety_snapshot").with("snapshot_id", saved.id.to_string());
+            let message = Message::new("safety_snapshot").with("snapshot_id", saved.id().to_string());
             context.output.passing(&message.with("problems", saved.problems));
         } else {
-            let told = context.output.say(&format!("safety snapshot {} made", saved.id.short()));
+            let told = context.output.say(&format!("safety snapshot {} made", saved.id().short()));
             context.output.told(told, 0);
         }
         if saved.problems > 0 && self.sure.safety == Care::Whole {
@@ -339,7 +339,7 @@ impl Job<'_> {
                 "{} could not be read for the safety snapshot {}, so that they could not be put back; nothing was \
                  changed. `--safety partial` goes on all the same",
                 units::counted(saved.problems, "thing", "things"),
-                saved.id.short()
+                saved.id().short()
             );
             return Err(Failure::new(REFUSED, what));
         }
@@ -368,7 +368,7 @@ impl Job<'_> {
     fn ended_early(&self, e: Error, saved: Option<&Saved>) -> Failure {
         let mut failure = Failure::from(e);
         if let (Some(message), Some(saved)) = (&mut failure.message, saved) {
-            let id = saved.id.short();
+            let id = saved.id().short();
             message.push_str(&format!(
                 "; a part may have been put back. `snapkeep undo {id}` restores the state before, or do the restore again"
             ));
@@ -381,7 +381,7 @@ impl Job<'_> {
         let told = if output.json {
             let mut message = summary(done).with("databases_exchanged", done.databases_exchanged);
             if let Some(saved) = saved {
-                message = message.with("safety_snapshot", saved.id.to_string());
+                message = message.with("safety_snapshot", saved.id().to_string());
             }
             output.result(&message)
         } else {
@@ -391,7 +391,7 @@ impl Job<'_> {
                 lines.push(format!("  changed page by page, as programs may be using them: {count}"));
             }
             lines.push(match saved {
-                Some(saved) => format!("to take this back: snapkeep undo {}", saved.id.short()),
+                Some(saved) => format!("to take this back: snapkeep undo {}", saved.id().short()),
                 None => "no safety snapshot was made; this cannot be taken back".to_owned(),
             });
             output.say(&lines.join("\n"))

@@ -2,7 +2,9 @@
 
 use super::names::decode_path;
 use crate::format::entry::{Entry, Kind};
-use crate::format::snapshot::{DatabaseFacts, Databases, GitState, JsonFacts, Repaired, RulesTried, Summary};
+use crate::format::snapshot::{
+    DatabaseFacts, Databases, GitState, Guarded, JsonFacts, Repaired, RulesTried, Summary,
+};
 use crate::repository::drills::Drilled;
 use crate::repository::notes::Pin;
 use crate::repository::snapshots::Listed;
@@ -128,6 +130,8 @@ pub struct SnapshotJson<'a> {
     sqlite: Option<&'a Databases>,
     #[serde(skip_serializing_if = "Option::is_none")]
     json: Option<&'a JsonFacts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guarded: Option<&'a Guarded>,
     /// What came of rules.
     #[serde(skip_serializing_if = "Option::is_none")]
     rules: Option<&'a [RulesTried]>,
@@ -191,6 +195,7 @@ impl<'a> SnapshotJson<'a> {
             repaired: record.repaired.as_ref(),
             sqlite: record.sqlite.as_ref(),
             json: record.json.as_ref(),
+            guarded: record.guarded.as_ref(),
             rules: None,
             drills: None,
         }

@@ -1,14 +1,20 @@
 //! The door: the commands and their words. The only home of clap.
 
+mod audits;
 mod changes;
 mod commands;
 mod context;
 mod databases;
+mod db_change;
+mod db_check;
+mod db_recover;
 mod documents;
 mod drills;
 mod dumped;
 mod failure;
 mod groups;
+mod guard;
+mod guard_told;
 mod in_place;
 mod json;
 mod layers;
@@ -88,6 +94,9 @@ enum Word {
     Forget(Box<c::forget::Args>),
     Undelete(c::undelete::Args),
     Undo(c::undo::Args),
+    Run(Box<c::run::Args>),
+    #[command(subcommand)]
+    Db(c::db::Word),
     Pin(c::pin::Args),
     Tag(c::tag::Args),
     #[command(subcommand)]
@@ -97,6 +106,7 @@ enum Word {
     Man(c::man::Args),
     Version(c::version::Args),
     InitRules(c::init_rules::Args),
+    Audit(Box<c::audit::Args>),
 }
 
 /// Runs the program with these arguments, its own name first.
@@ -154,6 +164,8 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Forget(args) => c::forget::run(context, args),
         Word::Undelete(args) => c::undelete::run(context, args),
         Word::Undo(args) => c::undo::run(context, args),
+        Word::Run(args) => c::run::run(context, args),
+        Word::Db(word) => c::db::run(context, word),
         Word::Pin(args) => c::pin::run(context, args),
         Word::Dump(args) => c::dump::run(context, args),
         Word::Sql(args) => c::sql::run(context, args),
@@ -164,6 +176,7 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Man(args) => c::man::run(context, args),
         Word::Version(_) => c::version::run(context),
         Word::InitRules(args) => c::init_rules::run(context, args),
+        Word::Audit(args) => c::audit::run(context, args),
     }
 }
 

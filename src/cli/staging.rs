@@ -132,7 +132,7 @@ impl Job<'_> {
 
     /// Notes that this restore ended well, and with it earlier ones that had left a mixture at its places.
     pub fn settle(&self, saved: Option<&Saved>) {
-        for id in saved.map(|saved| saved.id).into_iter().chain(self.earlier()) {
+        for id in saved.map(Saved::ids).unwrap_or_default().into_iter().chain(self.earlier()) {
             if let Err(e) = settle(self.repository, id, self.context.now()) {
                 let what = format!("that the restore is complete could not be noted in the repository: {e}");
                 self.context.output.warn(&what);

@@ -222,6 +222,9 @@ pub struct Snapshot {
     /// For a safety snapshot: the restore it was made before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before_restore: Option<BeforeRestore>,
+    /// The state before or after a command that was run under guard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guarded: Option<Guarded>,
 }
 
 /// A restore over what was there, as far as taking it back needs it.
@@ -250,6 +253,30 @@ pub struct BeforeRestore {
     /// A note says when it has ended well.
     #[serde(skip_serializing_if = "is_false")]
     pub end_noted: bool,
+}
+
+/// A command that ran between two snapshots.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Guarded {
+    /// The program's name, without its directory. Its arguments are written down nowhere: they may hold secrets.
+    pub command: String,
+    /// The snapshot of the state before, 32 hex digits; none in that snapshot itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// Of each database, `user_version` on both sides of the command.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub user_versions: Vec<UserVersions>,
+}
+
+/// A database's `user_version` before and after; none where the database was not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UserVersions {
+    /// As in `paths`.
+    pub path: String,
+    pub before: Option<i32>,
+    pub after: Option<i32>,
 }
 
 fn is_false(is: &bool) -> bool {

@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod beneath;
+pub mod child;
 pub mod dir;
 pub mod fault;
 pub mod held;

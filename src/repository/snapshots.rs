@@ -204,7 +204,10 @@ pub fn resolve(listing: &Listing, text: &str, filter: &SnapshotFilter, now: Time
             }
             (_, 0) => nothing("the repository has no snapshots yet".to_owned()),
             (0, _) => nothing("no snapshot matches the host, tags and paths asked for".to_owned()),
-            _ => nothing(format!("there are only {} matching snapshots", matching().count())),
+            _ => nothing(match matching().count() {
+                1 => "only one snapshot matches".to_owned(),
+                matches => format!("only {matches} snapshots match"),
+            }),
         });
     }
     if let Some(time) = text.strip_prefix('@') {

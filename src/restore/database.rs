@@ -187,23 +187,17 @@ impl Restoring<'_> {
             }
         };
         reach("database-staged");
-        let (main, log) = (look(&place, "")?, look(&place, "-wal")?);
         let keep_going = || self.tally.progress.keep_going();
-        let manner = Manner { wait: how.wait, keep_going: &keep_going };
+        let before = || self.save_again(&entry.path, how);
+        let manner = Manner { wait: how.wait, keep_going: &keep_going, before: &before };
         // What was stored as it lay is a state only together with what was stored beside it.
         let way = match entry.flags.has(Flags::UNVERIFIED) {
             true => raw(&place)?,
             false => prepare(&place, &mut staged, &manner)?,
         };
         match way {
-            Way::Exchanged(_) => {
-                add(&self.tally.databases_exchanged, 1);
-                if written_since(how, [main, log]) {
-                    let what = "was written to after the safety snapshot was made; those last changes are in no snapshot";
-                    self.tally.warning(&entry.path, what);
-                }
-            }
-            Way::Replace(closed) if written_since(how, [main, log]) => {
+            Way::Exchanged(_) => add(&self.tally.databases_exchanged, 1),
+            Way::Replace(closed) if written_since(how, &closed.found) => {
                 closed.give_back();
                 let what =
                     "was written to after the safety snapshot was made, and is left alone; do it again";
@@ -226,6 +220,26 @@ impl Restoring<'_> {
         }
         add(&self.tally.files_verified, 1);
         self.count_file(entry);
+        Ok(())
+    }
+
+    /// Under the lock that the exchange of pages holds: what was committed after the safety snapshot goes into another one.
+    fn save_again(&self, path: &[u8], how: &InPlace) -> Result<()> {
+        let Some(resave) = &how.resave else { return Ok(()) };
+        reach("before-saving-again");
+        let made = (resave.0)(path);
+        let made = made.map_err(|e| {
+            e.context(
+                "what was written to it after the safety snapshot could not be saved; nothing was changed",
+            )
+        })?;
+        if let Some(id) = made {
+            let what = format!(
+                "was written to after the safety snapshot was made; safety snapshot {} holds that, too",
+                id.short()
+            );
+            self.tally.warning(path, what);
+        }
         Ok(())
     }
 
@@ -277,14 +291,10 @@ pub fn judge(entry: &Entry, staged: Staged, stop: Arc<AtomicBool>) -> Result<()>
     Err(Error::new(ErrorKind::Refused, what))
 }
 
-/// Whether the database was written to between the safety snapshot and our own change, as far as its files told when it was
-/// its turn.
-fn written_since(how: &InPlace, files: [Option<Status>; 2]) -> bool {
-    how.saved.is_some_and(|saved| files.iter().flatten().any(|status| status.mtime > saved))
-}
-
-fn look(place: &Place, suffix: &str) -> Result<Option<Status>> {
-    place.status(suffix).context(|| "cannot look at the database")
+/// Whether the database was written to between the safety snapshot and our own change, by its files as they were when nobody
+/// else could write any more.
+fn written_since(how: &InPlace, found: &[Option<Status>; 2]) -> bool {
+    how.saved.is_some_and(|saved| found.iter().flatten().any(|status| status.mtime > saved))
 }
 
 /// For a file that is no state by itself: only while nobody has what stands there open.

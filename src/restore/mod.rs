@@ -27,7 +27,7 @@ mod verify;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::Metadata;
-use crate::id::ChunkId;
+use crate::id::{ChunkId, SnapshotId};
 use crate::manifest::walk::Groups;
 use crate::os::dir::Status;
 use crate::progress::{Progress, Report};
@@ -35,6 +35,7 @@ use crate::repository::reader::Reader;
 use select::Select;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use stage::{Stage, is_stage};
@@ -99,10 +100,25 @@ pub struct InPlace {
     pub base: Vec<u8>,
     /// What was changed after this is in no safety snapshot, and is left alone.
     pub saved: Option<Timestamp>,
+    /// How to bring the safety snapshot up to date with a database that is in use.
+    pub resave: Option<Resave>,
     /// Where copies of databases go while they are compared.
     pub scratch: PathBuf,
     /// How long to wait for somebody who keeps a database locked.
     pub wait: Duration,
+}
+
+/// Makes the safety snapshot once more if the database at a stored path is not as it holds it, and says by which name. To be
+/// called under a lock that keeps writers out until the restore has changed the database.
+#[derive(Clone)]
+pub struct Resave(pub Arc<Resaving>);
+
+type Resaving = dyn Fn(&[u8]) -> Result<Option<SnapshotId>> + Send + Sync;
+
+impl std::fmt::Debug for Resave {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Resave")
+    }
 }
 
 impl InPlace {

@@ -144,7 +144,7 @@ fn warn_of_mixtures(context: &Context, done: &Done) {
 }
 
 /// A source inside the repository would be backed up into itself.
-fn outside_repository(context: &Context, source: &FileSource) -> Result<(), Failure> {
+pub fn outside_repository(context: &Context, source: &FileSource) -> Result<(), Failure> {
     let Some(place) = context.place().ok().and_then(|place| place.canonicalize().ok()) else { return Ok(()) };
     for root in source.roots() {
         let path = &root.path;
@@ -221,6 +221,7 @@ fn options(
         user: usual.user,
         workers: usual.workers,
         before_restore: usual.before_restore,
+        guarded: usual.guarded,
         sqlite: args.sqlite.options(context).map_err(usage)?,
         json: args.json.options(ruled)?,
     })

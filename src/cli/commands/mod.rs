@@ -1,9 +1,11 @@
 //! One file for each command: parse, call one function, print.
 
+pub mod audit;
 pub mod backup;
 pub mod check;
 pub mod completions;
 pub mod copy;
+pub mod db;
 pub mod diff;
 pub mod drill;
 pub mod dump;
@@ -18,6 +20,7 @@ pub mod pin;
 pub mod prune;
 pub mod repair;
 pub mod restore;
+pub mod run;
 pub mod session;
 pub mod show_config;
 pub mod snapshots;

@@ -6,6 +6,7 @@ use crate::cli::documents;
 use crate::cli::drills;
 use crate::cli::failure::{DAMAGED, Failure, Outcome, usage};
 use crate::cli::groups::{GroupBy, group};
+use crate::cli::guard_told;
 use crate::cli::json::{SnapshotJson, TrashJson};
 use crate::cli::names::{decode_path, escape};
 use crate::cli::options::{FilterArgs, TrashArgs, snapshots_named};
@@ -142,7 +143,10 @@ fn print(
         for listed in snapshots {
             let tried = listing.rules.get(&listed.id).into_iter().flatten();
             let tried = tried.map(|tried| format!("rules: {}", rules::summary(tried)));
-            let json = documents::lines(&listed.record).into_iter().chain(tried);
+            let json = documents::lines(&listed.record)
+                .into_iter()
+                .chain(tried)
+                .chain(guard_told::line(&listed.record));
             let drilled = listing.drills.get(&listed.id).and_then(|all| drills::line(all, context.now()));
             for line in databases::lines(&listed.record).into_iter().chain(json).chain(drilled) {
                 paper.line(&format!("{}  {line}", listed.id.short()))?;

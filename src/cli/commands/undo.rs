@@ -64,7 +64,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         return accept(context, &repository, safety);
     }
     let restored = listing.snapshots.iter().find(|l| l.record.id == before.from);
-    if restored.is_none() {
+    if restored.is_none() && !before.from.is_empty() {
         let what = format!(
             "the snapshot {} that was put back is gone: what it added cannot be told from what came later, and stays",
             before.from.get(..8).unwrap_or(&before.from)
