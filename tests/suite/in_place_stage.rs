@@ -241,3 +241,30 @@ fn a_restored_tree_is_compared_with_the_manifest_whoever_wrote_it() {
     at.sort_unstable();
     assert_eq!(at, ["a", "b", "link", "sub/d", "sub/deep", "sub/deep/e"], "{wrong:?}");
 }
+
+#[test]
+fn a_way_back_from_a_command_goes_without_a_stage_where_there_is_no_room() {
+    let Some(disk) = SmallDisk::new("way-back") else { return };
+    let home = Home::new();
+    home.good(&["init"]);
+    let source = disk.path().join("src");
+    fs::create_dir(&source).expect("made");
+    for n in 0..5u8 {
+        fs::write(source.join(format!("{n}")), vec![n; 1 << 20]).expect("written");
+    }
+    disk.leave(3 << 20);
+    let good = tree(&source);
+    let place = source.to_string_lossy().into_owned();
+    let spoil = "for n in 0 1 2 3 4; do head -c 1048576 /dev/urandom > \"$0/$n\"; done; exit 7";
+    let run = home.run(&["run", "--source", &place, "--", "sh", "-c", spoil, &place]);
+    assert_eq!(code(&run), 7, "{run:?}");
+    assert!(words_of(&run).contains("going on without a copy beside it"), "{run:?}");
+    assert_eq!(tree(&source), good);
+    // A restore that somebody asks for is theirs to decide about.
+    fs::write(source.join("0"), "spoilt").expect("written");
+    for n in 1..5 {
+        fs::write(source.join(format!("{n}")), vec![9; 1 << 20]).expect("written");
+    }
+    let run = home.run(&["restore", &format!("latest:{place}"), "--in-place", "--yes"]);
+    assert!(code(&run) == 23 && words_of(&run).contains("no room"), "{run:?}");
+}
