@@ -101,6 +101,20 @@ impl Timestamp {
         let zoned = civil.to_zoned(jiff::tz::TimeZone::system()).map_err(|_| bad())?;
         Ok(Timestamp::from_jiff(zoned.timestamp()))
     }
+
+    /// A moment with its offset, such as `2026-11-20T11:30:00+01:00`.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        text.parse::<jiff::Timestamp>().ok().map(Timestamp::from_jiff)
+    }
+
+    /// A day, or a day and a time, without an offset: in UTC, as SQLite takes it.
+    pub fn parse_civil(text: &str) -> Option<Self> {
+        let civil: jiff::civil::DateTime = text.parse().ok()?;
+        let zoned = civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        // What has an offset would lose it.
+        let has_zone = text.parse::<jiff::Timestamp>().is_ok();
+        (!has_zone).then(|| Timestamp::from_jiff(zoned.timestamp()))
+    }
 }
 
 /// A time zone: whose calendar says which hour, day and week a moment belongs to.

@@ -44,9 +44,11 @@ pub mod stats;
 pub mod restore;
 pub mod archive;
 pub mod verify;
+pub mod audit;
 
 // Floor 6: jobs made of several
 pub mod in_place;
+pub mod drill;
 pub mod guard;
 
 // Floor 7: settings

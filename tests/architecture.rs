@@ -36,7 +36,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("indicatif", &["cli/terminal.rs"]),
     ("dialoguer", &["cli/picker.rs"]),
-    ("toml", &["settings", "rules/file.rs"]),
+    ("toml", &["settings", "rules/file.rs", "audit/text.rs"]),
     ("jsonschema", &["rules/schema.rs"]),
     ("rusqlite", &["sqlite"]),
 ];

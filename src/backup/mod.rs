@@ -1,5 +1,6 @@
 //! `run`: a source to a committed snapshot.
 
+mod amend;
 mod capture;
 mod databases;
 mod documents;
@@ -25,7 +26,7 @@ use crate::id::{ChunkId, SnapshotId};
 use crate::manifest::walk::Groups;
 use crate::progress::{Progress, Report};
 use crate::repository::writer::Writer;
-use crate::repository::{Repository, snapshots};
+use crate::repository::{Repository, restores, snapshots};
 use crate::source::FileSource;
 use crate::source::stream::StreamSource;
 use crate::units;
@@ -43,13 +44,18 @@ pub enum Input {
         source: StreamSource,
         path: Vec<u8>,
     },
+    /// What the parent has, with the database `path`, the one source, as it is now.
+    Amended {
+        source: Box<FileSource>,
+        path: Vec<u8>,
+    },
 }
 
 impl Input {
     fn files(&self) -> Option<&FileSource> {
         match self {
             Input::Files(source) => Some(source),
-            Input::Stream { .. } => None,
+            Input::Stream { .. } | Input::Amended { .. } => None,
         }
     }
 }
@@ -140,6 +146,9 @@ pub struct Outcome {
     pub orphans: Vec<facts::NewOrphans>,
     pub start: Timestamp,
     pub end: Timestamp,
+    /// Safety snapshots of restores over places of this backup that did not end well or are under way: what was stored may mix two
+    /// states.
+    pub unsettled: Vec<SnapshotId>,
     /// Entries left out by rules, of the repository itself, on other file systems, gone before they were seen.
     pub left_out: crate::source::LeftOut,
 }
@@ -177,6 +186,7 @@ pub fn run_judged(
     let mut writer = Writer::open(&repository, options.level, &session_info(start))?;
     let listing = snapshots::list(&repository)?;
     let paths = options.before_restore.as_ref().map_or_else(|| record::paths(input), |b| b.paths.clone());
+    let unsettled = unsettled(&listing, options, &paths);
     let series = record::Series::find(&listing, options, &paths)?;
     let parent = match &series.parent {
         // A parent that cannot be read costs time, not the backup.
@@ -220,6 +230,7 @@ pub fn run_judged(
         start,
         end,
         left_out: stored.left_out,
+        unsettled,
     };
     if options.dry_run || (options.skip_if_unchanged && stored.built.unchanged && summary.problems == 0) {
         return Ok(outcome);
@@ -232,6 +243,16 @@ pub fn run_judged(
     progress.keep_going()?;
     outcome.snapshot = Some(writer.commit(&snapshot, packed)?);
     Ok(outcome)
+}
+
+/// Restores that may have left a mixture at the places of this backup. A safety snapshot is of the moment before one.
+fn unsettled(listing: &snapshots::Listing, options: &Options, paths: &[String]) -> Vec<SnapshotId> {
+    if options.before_restore.is_some() {
+        return Vec::new();
+    }
+    let here = |path: &String| paths.iter().any(|own| restores::overlap(own, path));
+    let all = restores::unsettled(listing).into_iter().filter(|(_, before)| before.paths.iter().any(here));
+    all.map(|(listed, _)| listed.id).collect()
 }
 
 fn session_info(start: Timestamp) -> SessionInfo {

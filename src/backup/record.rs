@@ -26,7 +26,7 @@ pub fn paths(input: &Input) -> Vec<String> {
             let missing = source.missing_roots().iter().map(|p| p.item.strip_prefix(b"/").unwrap_or(&p.item));
             source.roots().map(|root| root.stored.as_slice()).chain(missing).map(shown).collect()
         }
-        Input::Stream { path, .. } => vec![shown(path)],
+        Input::Stream { path, .. } | Input::Amended { path, .. } => vec![shown(path)],
     };
     paths.sort();
     paths
@@ -134,7 +134,7 @@ impl GitProbe {
     pub fn start(input: &Input) -> Self {
         let mut roots = match input {
             Input::Files(source) => source.roots().map(|r| r.path.clone()).collect::<Vec<PathBuf>>(),
-            Input::Stream { .. } => Vec::new(),
+            Input::Stream { .. } | Input::Amended { .. } => Vec::new(),
         };
         let running = match (roots.pop(), roots.is_empty()) {
             (Some(root), true) if root.join(".git").exists() => {

@@ -13,7 +13,7 @@ use crate::compare::rows::with_live;
 use crate::error::{Error, ErrorKind, Result as Answer};
 use crate::in_place::{Part, Safety};
 use crate::manifest::walk::find;
-use crate::os::storage::free_space;
+use crate::os::storage::free_bytes;
 use crate::repository::snapshots::list;
 use crate::restore::RestoreOptions;
 use crate::source::roots::Root;
@@ -55,6 +55,7 @@ fn safety(
         parts: &parts,
         options: &RestoreOptions::default(),
         undo: false,
+        end_noted: false,
         level: context.global.compression,
         ours: &ours,
         wait,
@@ -69,12 +70,12 @@ fn safety(
     }
     let listing = list(&repository)?;
     let missing = || Failure::new(FAILED, "the safety snapshot is not listed; nothing was changed");
-    let listed = listing.snapshots.iter().find(|l| l.id == saved.id).ok_or_else(missing)?;
+    let listed = listing.snapshots.iter().find(|l| l.id == saved.id()).ok_or_else(missing)?;
     let reader = Arc::new(repository.reader()?.with_parity());
     let entry =
         find(&reader, &listed.root, &root.stored)?.filter(|entry| entry.is_file()).ok_or_else(missing)?;
     let reading = open_entry(&reader, &entry, &watch.progress)?;
-    Ok(Saved { id: saved.id.short(), reading })
+    Ok(Saved { id: saved.id().short(), reading })
 }
 
 fn there(path: &Path) -> Result<Root, Failure> {
@@ -165,7 +166,7 @@ fn room(path: &Path, need: u64) -> Result<(), Failure> {
         if same { &[(above, need.saturating_mul(2))] } else { &[(above, need), (&scratch, need)] };
     for (place, need) in wanted {
         let free =
-            free_space(place).map_err(|e| Error::io(format!("cannot look at {}", place.display()), &e))?;
+            free_bytes(place).map_err(|e| Error::io(format!("cannot look at {}", place.display()), &e))?;
         if free < *need {
             let what = format!(
                 "building anew may take {} in {}, and {} are free; nothing was changed",

@@ -4,7 +4,7 @@ use super::commands::backup::outside_repository;
 use super::context::Context;
 use super::failure::{FAILED, Failure, INTERRUPTED, Outcome, REFUSED, VALIDATION};
 use super::guard_told::{End, quoted, tried};
-use super::in_place::{Care, Job, SureArgs};
+use super::in_place::{Care, Job, StageArgs, SureArgs};
 use super::json::Message;
 use super::layers::on_command_line;
 use super::names::{escape, shown};
@@ -347,7 +347,7 @@ impl<'a> Guard<'a> {
 
     /// Rules of the sources as they are now; where a file of rules is gone, those that stood there before.
     fn try_rules(&self, before: &Before, root: &ChunkId, progress: &Progress) -> Answer<Vec<Fault>> {
-        let reader = self.repository.reader()?;
+        let reader = Arc::new(self.repository.reader()?);
         if let (Some(rules), [one]) = (&self.rules, self.roots.as_slice()) {
             return Ok(tried(&verify::stored(&reader, root, &one.stored, rules, progress)?, &one.stored));
         }
@@ -446,9 +446,11 @@ impl<'a> Guard<'a> {
             ..RestoreOptions::default()
         };
         let sure = SureArgs { yes: true, safety: self.wish.safety, sqlite_wait: self.wish.wait };
+        // What stood there before goes back whatever rules it keeps.
+        let care = StageArgs { no_stage: false, no_rules: true };
+        let (context, listing) = (self.context, &listing);
         let (repository, from, parts) = (&self.repository, &before.listed, before.parts.clone());
-        Job { context: self.context, repository, listing: &listing, from, parts, options, sure, undone: None }
-            .run()
+        Job { context, repository, listing, from, parts, options, sure, undone: None, care }.run()
     }
 
     fn succeeded(&self, before: &Before, end: &End) -> Outcome {

@@ -5,6 +5,7 @@ use crate::format::entry::{Entry, Kind};
 use crate::format::snapshot::{
     DatabaseFacts, Databases, GitState, Guarded, JsonFacts, Repaired, RulesTried, Summary,
 };
+use crate::repository::drills::Drilled;
 use crate::repository::notes::Pin;
 use crate::repository::snapshots::Listed;
 use base64::Engine;
@@ -134,6 +135,9 @@ pub struct SnapshotJson<'a> {
     /// What came of rules.
     #[serde(skip_serializing_if = "Option::is_none")]
     rules: Option<&'a [RulesTried]>,
+    /// When it was last proven restorable, and the last drill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drills: Option<Value>,
 }
 
 /// There for a pinned snapshot.
@@ -193,6 +197,7 @@ impl<'a> SnapshotJson<'a> {
             json: record.json.as_ref(),
             guarded: record.guarded.as_ref(),
             rules: None,
+            drills: None,
         }
     }
 
@@ -204,6 +209,11 @@ impl<'a> SnapshotJson<'a> {
     #[must_use]
     pub fn ruled(self, rules: Option<&'a Vec<RulesTried>>) -> Self {
         SnapshotJson { rules: rules.map(Vec::as_slice), ..self }
+    }
+
+    #[must_use]
+    pub fn drilled(self, drills: Option<&[Drilled]>) -> Self {
+        SnapshotJson { drills: drills.map(super::drills::json), ..self }
     }
 
     #[must_use]

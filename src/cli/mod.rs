@@ -1,5 +1,6 @@
 //! The door: the commands and their words. The only home of clap.
 
+mod audits;
 mod changes;
 mod commands;
 mod context;
@@ -8,6 +9,7 @@ mod db_change;
 mod db_check;
 mod db_recover;
 mod documents;
+mod drills;
 mod dumped;
 mod failure;
 mod groups;
@@ -32,6 +34,7 @@ mod rows_history;
 mod rows_verify;
 mod seen;
 mod sources;
+mod staging;
 mod stop;
 mod stored;
 mod table;
@@ -51,7 +54,7 @@ use std::process::ExitCode;
 const AFTER_HELP: &str = "\
 Every option can be set by the variable named beside it (lists: one value a line) or in a profile.
 The password comes from SNAPKEEP_PASSWORD, --password-file, --password-command or the terminal.
-SNAP is an id (4 or more digits), latest, latest~N or @TIME.";
+SNAP is an id (4 or more digits), latest, latest~N, @TIME or before-schema:N.";
 
 /// Encrypted, deduplicating, verified backups
 #[derive(Parser, Debug)]
@@ -85,6 +88,7 @@ enum Word {
     Session(c::session::Word),
     Check(c::check::Args),
     Verify(c::verify::Args),
+    Drill(Box<c::drill::Args>),
     #[command(subcommand)]
     Repair(c::repair::Word),
     Stats(c::stats::Args),
@@ -104,6 +108,7 @@ enum Word {
     Man(c::man::Args),
     Version(c::version::Args),
     InitRules(c::init_rules::Args),
+    Audit(Box<c::audit::Args>),
 }
 
 /// Runs the program with these arguments, its own name first.
@@ -154,6 +159,7 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Session(word) => c::session::run(context, word),
         Word::Check(args) => c::check::run(context, args),
         Word::Verify(args) => c::verify::run(context, args),
+        Word::Drill(args) => c::drill::run(context, args),
         Word::Repair(word) => c::repair::run(context, word),
         Word::Stats(args) => c::stats::run(context, args),
         Word::Copy(args) => c::copy::run(context, args),
@@ -172,6 +178,7 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Man(args) => c::man::run(context, args),
         Word::Version(_) => c::version::run(context),
         Word::InitRules(args) => c::init_rules::run(context, args),
+        Word::Audit(args) => c::audit::run(context, args),
     }
 }
 

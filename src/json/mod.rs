@@ -4,13 +4,16 @@
 
 pub mod differ;
 pub mod doc;
+mod feed;
 mod matching;
 pub mod patch;
 pub mod pointer;
+pub mod records;
 mod scan;
 pub mod splice;
 pub mod stream;
 
+pub use scan::hash as quick_hash;
 use std::fmt;
 
 /// Levels of arrays and objects within one another; what is deeper is refused by name.

@@ -12,5 +12,6 @@ pub mod held;
 pub mod metadata;
 pub mod owners;
 pub mod process;
+pub mod scratch;
 pub mod storage;
 pub mod xattr;

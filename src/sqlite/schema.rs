@@ -157,7 +157,11 @@ pub fn named<'o>(objects: &'o [Object], name: &str) -> Result<&'o Object> {
 /// The table or view whose name is most like this one.
 pub fn nearest<'o>(objects: &'o [Object], name: &str) -> Option<&'o str> {
     let asked = |object: &&Object| object.kind == "table" || object.kind == "view";
-    let names = objects.iter().filter(asked).map(|object| object.name.as_str());
+    closest(objects.iter().filter(asked).map(|object| object.name.as_str()), name)
+}
+
+/// The name that is most like this one.
+pub fn closest<'n>(names: impl Iterator<Item = &'n str>, name: &str) -> Option<&'n str> {
     names.min_by_key(|other| (distance(other, name), other.len()))
 }
 

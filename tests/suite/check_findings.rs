@@ -11,7 +11,7 @@ use snapkeep::check::scan::scan_pack;
 use snapkeep::check::subset::Subset;
 use snapkeep::check::{CheckOptions, CheckReport};
 use snapkeep::clock::Timestamp;
-use snapkeep::compress::{Level, compress_with_prefix};
+use snapkeep::compress::{Level, Search, compress_with_prefix};
 use snapkeep::crypto::{ChunkSort, hash};
 use snapkeep::format::entry::Extent;
 use snapkeep::format::frame::{Body, FrameKind, decode_frame_header};
@@ -123,7 +123,7 @@ fn a_body_that_is_not_what_it_is_called_is_found() {
     pack_by_hand(&repository, vec![(body, b.clone())]);
     let (body, _) = on_base(&repository, &noise(3, 500), content_id(&repository, &a), &b);
     let mut stored = Vec::new();
-    compress_with_prefix(&noise(4, 500), &b, &mut stored).expect("compressed");
+    compress_with_prefix(&noise(4, 500), &b, Search::Close, &mut stored).expect("compressed");
     pack_by_hand(&repository, vec![(Body { stored_len: stored.len() as u32, ..body }, stored)]);
     let listed = commit_naming(&repository, "a", one(&repository, &a), None);
     let upper = commit_naming(&repository, "c", one(&repository, &noise(3, 500)), None);

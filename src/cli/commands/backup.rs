@@ -19,6 +19,7 @@ use crate::repository::Repository;
 use crate::repository::snapshots::{SnapshotFilter, list, resolve};
 use crate::source::FileSource;
 use crate::units;
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -114,6 +115,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let done = done?;
     let problems = done.summary.problems;
     documents::warn(&context.output, done.json.as_ref());
+    warn_of_mixtures(context, &done);
     let tried = rules::after_backup(context, &repository, &done, args.json.rules.as_deref());
     let untried = tried.is_err();
     let tried = tried.unwrap_or_else(|failure| {
@@ -127,6 +129,17 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     };
     let incomplete = problems > 0 || untried || args.json.objects(done.json.as_ref(), &tried);
     Ok(context.output.told(told, if incomplete { INCOMPLETE } else { 0 }))
+}
+
+/// A restore over one of the sources that did not end well is no state to rely on.
+fn warn_of_mixtures(context: &Context, done: &Done) {
+    for id in &done.unsettled {
+        let id = id.short();
+        context.output.warn(&format!(
+            "a restore over what was backed up did not end well or is under way, so this may be a mixture of two states: \
+             `snapkeep undo {id}` takes it back, or do it again; `snapkeep undo --accept {id}` says that what is there is right"
+        ));
+    }
 }
 
 /// A source inside the repository would be backed up into itself.
@@ -266,16 +279,18 @@ fn summary(done: &Done, problems: u64, tried: &[RulesTried]) -> Message {
         message = message.with("unchanged", true);
     }
     message = message.with("sqlite", databases::summary(done));
-    match &done.json {
-        Some(facts) => {
-            let mut json = serde_json::to_value(facts).unwrap_or_default();
-            if !tried.is_empty() {
-                json["rules"] = serde_json::to_value(tried).unwrap_or_default();
-            }
-            message.with("json", json)
-        }
-        None => message,
+    if !done.unsettled.is_empty() {
+        let ids: Vec<String> = done.unsettled.iter().map(ToString::to_string).collect();
+        message = message.with("unsettled_restores", ids);
     }
+    if done.json.is_none() && tried.is_empty() {
+        return message;
+    }
+    let mut json = done.json.as_ref().map_or_else(|| json!({}), |facts| json!(facts));
+    if !tried.is_empty() {
+        json["rules"] = json!(tried);
+    }
+    message.with("json", json)
 }
 
 /// The summary for people: what was saved, what of it was new, what it takes, what is missing.

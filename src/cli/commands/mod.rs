@@ -1,11 +1,13 @@
 //! One file for each command: parse, call one function, print.
 
+pub mod audit;
 pub mod backup;
 pub mod check;
 pub mod completions;
 pub mod copy;
 pub mod db;
 pub mod diff;
+pub mod drill;
 pub mod dump;
 pub mod find;
 pub mod forget;

@@ -4,26 +4,29 @@ use crate::cli::context::Context;
 use crate::cli::databases;
 use crate::cli::failure::{DAMAGED, FAILED, Failure, INCOMPLETE, Outcome, VALIDATION};
 use crate::cli::guided;
-use crate::cli::in_place::{Job, SureArgs, may_ask};
+use crate::cli::in_place::{Job, StageArgs, SureArgs, may_ask};
 use crate::cli::json::Message;
 use crate::cli::layers::on_command_line;
 use crate::cli::names::shown;
 use crate::cli::options::AtArgs;
 use crate::cli::picker::{can_ask, line};
 use crate::cli::restore_key;
+use crate::cli::rules::after_restore;
+use crate::cli::staging::ruled_below;
 use crate::cli::stop::Stop;
 use crate::cli::tables::{TableArgs, Tables};
 use crate::cli::terminal::Watch;
 use crate::in_place::{OVERWRITE, parts};
 use crate::repository::Repository;
 use crate::repository::reader::Reader;
-use crate::repository::snapshots::list;
+use crate::repository::snapshots::{Listed, list};
 use crate::restore::{
     Action, Counts, Overwrite, Plan, RestoreOptions, Summary, What, execute, plan, preview,
 };
 use crate::units;
 use clap::ValueEnum;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -86,6 +89,8 @@ pub struct Args {
     /// Leave extended attributes and ACLs alone
     #[arg(long)]
     no_xattrs: bool,
+    #[command(flatten)]
+    care: StageArgs,
 }
 
 /// When a file that is there already is replaced.
@@ -188,6 +193,7 @@ fn onto(context: &Context, args: &Args, to: &Path, repository: &Arc<Repository>,
     let done = done?;
     let seconds = begun.elapsed();
     context.warn_of_mended(&reader);
+    let hold = rules_hold(context, args, &reader, &from.snapshot, &asked)?;
     let told = if context.output.json {
         context.output.result(&summary(&done).with("seconds_elapsed", seconds.as_secs_f64()))
     } else {
@@ -196,7 +202,8 @@ fn onto(context: &Context, args: &Args, to: &Path, repository: &Arc<Repository>,
         context.output.say(&lines.join("\n"))
     };
     let code = match (done.damaged, done.verify_failed, done.problems) {
-        (0, 0, 0) => 0,
+        (0, 0, 0) if hold => 0,
+        (0, 0, 0) => VALIDATION,
         (0, 0, _) => FAILED,
         (0, _, _) => VALIDATION,
         // As asked: everything else is there, and what is not is named.
@@ -206,10 +213,32 @@ fn onto(context: &Context, args: &Args, to: &Path, repository: &Arc<Repository>,
     Ok(context.output.told(told, code))
 }
 
+/// Tries the rules of what was restored where it stands now, unless only a choice of it was.
+fn rules_hold(
+    context: &Context,
+    args: &Args,
+    reader: &Reader,
+    from: &Listed,
+    asked: &[u8],
+) -> Result<bool, Failure> {
+    let chosen = [&args.include, &args.iinclude, &args.exclude, &args.iexclude];
+    let Some(target) = args.target.as_ref().filter(|_| !args.care.no_rules) else { return Ok(true) };
+    if chosen.iter().any(|list| !list.is_empty()) {
+        return Ok(true);
+    }
+    let bases = ruled_below(context, reader, from, asked)?;
+    let place = |base: &[u8]| {
+        let rest = base.get(asked.len()..).unwrap_or_default();
+        target.join(OsStr::from_bytes(rest.strip_prefix(b"/").unwrap_or(rest)))
+    };
+    after_restore(context, reader, &from.root, &bases, &place)
+}
+
 /// An option on the command line that a restore to a new place has no use for.
 fn meant_for_over(context: &Context) -> Option<&'static str> {
     let (_, given) = context.parsed.matches.subcommand()?;
-    let words = [("yes", "yes"), ("safety", "safety"), ("sqlite_wait", "sqlite-wait")];
+    let words =
+        [("yes", "yes"), ("safety", "safety"), ("sqlite_wait", "sqlite-wait"), ("no_stage", "no-stage")];
     words.into_iter().find(|(id, _)| on_command_line(given, id)).map(|(_, word)| word)
 }
 
@@ -235,8 +264,9 @@ fn over_what_is_there(context: &Context, args: &Args, repository: &Arc<Repositor
     let overwrite = args.overwrite.map_or(OVERWRITE, When::rule);
     let options = RestoreOptions { overwrite, verify: true, salvage: false, ..options(args, None) };
     let parts = parts(&from.snapshot.record, &below)?;
-    let (from, sure) = (&from.snapshot, args.sure);
-    Job { context, repository, listing: &listing, from, parts, options, sure, undone: None }.run()
+    let (from, sure, care) = (&from.snapshot, args.sure, args.care);
+    let listing = &listing;
+    Job { context, repository, listing, from, parts, options, sure, undone: None, care }.run()
 }
 
 impl When {
