@@ -1,5 +1,6 @@
 //! From ids to plain bytes: frames are read, unsealed and expanded once while they stay in a bounded cache.
 
+use super::at_hand::{Cache, FrameKey, Kept, evict};
 use super::index::{Found, Index, Sources};
 use super::parity::{self, Mended};
 use crate::backend::Backend;
@@ -11,7 +12,7 @@ use crate::format::frame::{Coding, FrameTable};
 use crate::format::{FileName, limit};
 use crate::id::{ChunkId, PackId};
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -178,24 +179,6 @@ impl Budget {
     fn whole(prove_bases: bool) -> Self {
         Budget { depth: limit::DEPTH_MAX, bytes: limit::CLOSURE_BYTES_MAX, prove_bases, unproved: false }
     }
-}
-
-type FrameKey = (PackId, u32);
-
-#[derive(Default)]
-struct Cache {
-    frames: HashMap<FrameKey, Kept>,
-    weight: usize,
-    clock: u64,
-}
-
-/// A frame at hand.
-struct Kept {
-    frame: Arc<Frame>,
-    used: u64,
-    /// Its bytes and those of the bodies expanded so far: a frame of changed chunks stands for many plain bytes, of
-    /// which few are ever asked for.
-    weight: usize,
 }
 
 /// Reads chunks. Shared by threads.
@@ -490,17 +473,6 @@ impl Reader {
         evict(&mut cache, self.cache_bytes, key);
         // One frame that outgrows the cache by itself begins anew.
         if alone && let Some(kept) = cache.frames.remove(&key) {
-            cache.weight -= kept.weight;
-        }
-    }
-}
-
-/// Drops the frames used least recently, never the one just added.
-fn evict(cache: &mut Cache, max: usize, keep: FrameKey) {
-    while cache.weight > max && cache.frames.len() > 1 {
-        let oldest = cache.frames.iter().filter(|(key, _)| **key != keep).min_by_key(|(_, kept)| kept.used);
-        let Some(key) = oldest.map(|(key, _)| *key) else { return };
-        if let Some(kept) = cache.frames.remove(&key) {
             cache.weight -= kept.weight;
         }
     }
