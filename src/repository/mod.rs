@@ -15,7 +15,7 @@ pub mod footer;
 pub mod index;
 pub mod sealed;
 pub mod sides;
-pub mod plain;
+pub mod at_hand;
 pub mod reader;
 pub mod encode;
 pub mod packer;

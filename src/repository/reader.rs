@@ -1,8 +1,8 @@
 //! From ids to plain bytes: frames are read, unsealed and expanded once while they stay in a bounded cache.
 
+use super::at_hand::{Cache, FrameKey, Kept, evict};
 use super::index::{Found, Index, Sources};
 use super::parity::{self, Mended};
-pub use super::plain::{Chunk, Past};
 use crate::backend::Backend;
 use crate::compress::{Decompressor, decompress_with_prefix};
 use crate::crypto::{ChunkSort, Keyring};
@@ -12,8 +12,8 @@ use crate::format::frame::{Coding, FrameTable};
 use crate::format::{FileName, limit};
 use crate::id::{ChunkId, PackId};
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
-use std::ops::Range;
+use std::collections::BTreeSet;
+use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
@@ -26,6 +26,23 @@ thread_local! {
 
 /// Supplies the plain bytes of some bases, so many in all, as one string.
 pub type GiveHistory<'a> = dyn FnMut(&[ChunkId], u32) -> Result<Past> + 'a;
+
+/// The plain bytes of bases, one after another; those of a single one are not copied.
+pub enum Past {
+    One(Chunk),
+    Joined(Vec<u8>),
+}
+
+impl Deref for Past {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Past::One(chunk) => chunk,
+            Past::Joined(bytes) => bytes,
+        }
+    }
+}
 
 /// An unsealed frame; bodies are expanded when first asked for.
 pub struct Frame {
@@ -133,6 +150,21 @@ fn expand_zstd(stored: &[u8], raw_len: usize) -> Result<Vec<u8>> {
     })
 }
 
+/// Plain bytes of one chunk, sharing its body's memory.
+#[derive(Clone)]
+pub struct Chunk {
+    body: Arc<Vec<u8>>,
+    range: Range<usize>,
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.body[self.range.clone()]
+    }
+}
+
 /// What one request may still decode: hostile repositories nest histories to no end.
 struct Budget {
     depth: u8,
@@ -147,24 +179,6 @@ impl Budget {
     fn whole(prove_bases: bool) -> Self {
         Budget { depth: limit::DEPTH_MAX, bytes: limit::CLOSURE_BYTES_MAX, prove_bases, unproved: false }
     }
-}
-
-type FrameKey = (PackId, u32);
-
-#[derive(Default)]
-struct Cache {
-    frames: HashMap<FrameKey, Kept>,
-    weight: usize,
-    clock: u64,
-}
-
-/// A frame at hand.
-struct Kept {
-    frame: Arc<Frame>,
-    used: u64,
-    /// Its bytes and those of the bodies expanded so far: a frame of changed chunks stands for many plain bytes, of
-    /// which few are ever asked for.
-    weight: usize,
 }
 
 /// Reads chunks. Shared by threads.
@@ -334,7 +348,7 @@ impl Reader {
         let start = body.chunks.iter().take(slot).map(|c| c.len as usize).sum();
         let len = body.chunks.get(slot).map(|c| c.len as usize);
         let len = len.ok_or_else(|| Error::corrupt("a body has fewer chunks than its footer says"))?;
-        Ok(Chunk::new(bytes, start..start + len))
+        Ok(Chunk { body: bytes, range: start..start + len })
     }
 
     /// Plain bytes of a body of a frame that somebody else has opened; its history comes from here.
@@ -459,17 +473,6 @@ impl Reader {
         evict(&mut cache, self.cache_bytes, key);
         // One frame that outgrows the cache by itself begins anew.
         if alone && let Some(kept) = cache.frames.remove(&key) {
-            cache.weight -= kept.weight;
-        }
-    }
-}
-
-/// Drops the frames used least recently, never the one just added.
-fn evict(cache: &mut Cache, max: usize, keep: FrameKey) {
-    while cache.weight > max && cache.frames.len() > 1 {
-        let oldest = cache.frames.iter().filter(|(key, _)| **key != keep).min_by_key(|(_, kept)| kept.used);
-        let Some(key) = oldest.map(|(key, _)| *key) else { return };
-        if let Some(kept) = cache.frames.remove(&key) {
             cache.weight -= kept.weight;
         }
     }
