@@ -235,8 +235,7 @@ pub fn run_judged(
         return Ok(outcome);
     }
     judge(&outcome, &stored.built.root)?;
-    let session = writer.session;
-    let names = record::Names { session, root: stored.built.root, paths };
+    let names = record::Names { session: writer.session, root: stored.built.root, paths };
     let snapshot: Snapshot = record::snapshot(names, options, &series, &outcome, git.finish());
     // The last moment to stop: from here on the snapshot may exist.
     progress.keep_going()?;

@@ -2,13 +2,22 @@
 
 use crate::cli::{Home, text};
 use crate::cli_sqlite::damage;
+use crate::db_recover::Memory;
 use crate::in_place::code;
 use crate::sqlite_live::{Process, create, rounds};
 use crate::yard::seed;
 use rusqlite::Connection;
 use serde_json::Value;
+use snapkeep::error::ErrorKind;
+use snapkeep::sqlite::ffi::open_bytes;
+use snapkeep::sqlite::live::Live;
+use snapkeep::sqlite::query::Reading;
+use snapkeep::sqlite::taking::{Archive, archive as archive_rows, delete_orphans};
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 fn yard(mode: &str, sql: &str) -> Home {
     let home = Home::new();
@@ -232,6 +241,53 @@ fn what_cannot_be_archived_safely_is_refused_and_nothing_moves() {
     let run = home.run(&[&words[..], &["--into", "old.db"]].concat());
     assert!(code(&run) == 23 && text(&run.stderr).contains("does not keep rows as they are"), "{run:?}");
     assert_eq!(ask(&db, "SELECT count(*) FROM account"), 500);
+}
+
+/// What was written after the snapshot is not in it: no such row goes.
+#[test]
+fn rows_that_the_snapshot_does_not_hold_stay() {
+    let home = yard("wal", FAMILY);
+    let (db, copy) = (home.path("src/app.db"), home.path("then.db"));
+    let change = |sql: &str| Connection::open(&db).expect("opens").execute_batch(sql).expect("changed");
+    Connection::open(&db)
+        .expect("opens")
+        .execute("VACUUM INTO ?1", [copy.to_string_lossy()])
+        .expect("copied");
+    let stop = || Arc::new(AtomicBool::new(false));
+    let then = || {
+        let bytes = Memory(fs::read(&copy).expect("read"));
+        Reading::new(open_bytes(Box::new(bytes)).expect("opens"), stop()).expect("opens")
+    };
+    let wait = Duration::from_secs(20);
+    let live = || Live::open(&db, wait, stop()).expect("opens");
+    let into = home.path("old.db");
+    let what = |choice: &'static str| Archive { table: "account", choice, into: &into, wait, stop: stop() };
+    for sql in [
+        "UPDATE account SET note='new' WHERE id=60",
+        "PRAGMA foreign_keys=OFF; UPDATE account SET id=10060 WHERE id=60",
+        "INSERT INTO account VALUES (-5, 1, NULL)",
+        "UPDATE account SET balance=1000.0 WHERE id=61",
+    ] {
+        change(sql);
+        let e = archive_rows(&live(), &then(), &what("id > 9000 OR id BETWEEN 50 AND 70 OR id < 0"))
+            .expect_err(sql);
+        assert!(e.kind() == ErrorKind::Refused && e.message().contains("Try again"), "{sql}: {e}");
+        assert!(!into.exists(), "{sql}");
+        change(
+            "DELETE FROM account WHERE id > 9000 OR id < 0; INSERT OR IGNORE INTO account VALUES (60, 0, '');",
+        );
+    }
+    assert_eq!(ask(&db, "SELECT count(*) FROM account"), 500);
+    // What was not touched may go.
+    let done = archive_rows(&live(), &then(), &what("id BETWEEN 100 AND 109")).expect("moved");
+    assert_eq!((done.rows, ask(&db, "SELECT count(*) FROM account")), (10, 490));
+    // An orphan that is new, or another than it was.
+    change("PRAGMA foreign_keys=OFF; UPDATE child SET text='other' WHERE id=2");
+    let e = delete_orphans(&live(), &then()).expect_err("changed");
+    assert!(e.message().contains("Try again"), "{e}");
+    assert_eq!(ask(&db, "SELECT count(*) FROM child"), 4);
+    change("ALTER TABLE child ADD COLUMN more");
+    assert!(delete_orphans(&live(), &then()).is_err());
 }
 
 /// Killed anywhere, every row is in at least one of the two, and the next run ends the work.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-struct Memory(Vec<u8>);
+pub struct Memory(pub Vec<u8>);
 
 impl Bytes for Memory {
     fn len(&self) -> u64 {

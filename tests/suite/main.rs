@@ -30,6 +30,7 @@ mod fence;
 mod full;
 mod golden;
 mod guard;
+mod guided;
 mod hostile;
 mod json_capture;
 mod json_cli;

@@ -3,11 +3,13 @@
 use crate::cli::context::Context;
 use crate::cli::databases;
 use crate::cli::failure::{DAMAGED, FAILED, Failure, INCOMPLETE, Outcome, VALIDATION};
+use crate::cli::guided;
 use crate::cli::in_place::{Job, StageArgs, SureArgs, may_ask};
 use crate::cli::json::Message;
 use crate::cli::layers::on_command_line;
 use crate::cli::names::shown;
 use crate::cli::options::AtArgs;
+use crate::cli::picker::{can_ask, line};
 use crate::cli::restore_key;
 use crate::cli::rules::after_restore;
 use crate::cli::staging::ruled_below;
@@ -15,6 +17,7 @@ use crate::cli::stop::Stop;
 use crate::cli::tables::{TableArgs, Tables};
 use crate::cli::terminal::Watch;
 use crate::in_place::{OVERWRITE, parts};
+use crate::repository::Repository;
 use crate::repository::reader::Reader;
 use crate::repository::snapshots::{Listed, list};
 use crate::restore::{
@@ -24,11 +27,12 @@ use crate::units;
 use clap::ValueEnum;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
-/// Restore a snapshot, or a part of it, below a directory
-#[derive(clap::Args, Debug)]
+/// Restore a snapshot, or a part of it, below a directory; without arguments, on a terminal, by questions
+#[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// The snapshot; with a path the contents of that directory go straight into DIR
     #[arg(value_name = "SNAP[:PATH]")]
@@ -100,6 +104,9 @@ enum When {
 }
 
 pub fn run(context: &Context, args: &Args) -> Outcome {
+    if is_guided(context) {
+        return guided(context, args);
+    }
     if !args.tables.table.is_empty() {
         return tables(context, args);
     }
@@ -110,7 +117,8 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         return restore_key::run(context, &reader, &from, key, args.target.as_deref());
     }
     if args.in_place {
-        return over_what_is_there(context, args);
+        may_ask(context, args.sure)?;
+        return over_what_is_there(context, args, &context.open()?);
     }
     if let Some(word) = meant_for_over(context) {
         let what = format!("--{word} is for restores over what is there: --in-place, or --table");
@@ -119,8 +127,45 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let Some(to) = &args.target else {
         return Err(Failure::usage("where to? give --target DIR, or --in-place"));
     };
+    onto(context, args, to, &context.open()?, false)
+}
+
+/// Nothing at all was said of what to restore, and there is somebody to ask.
+fn is_guided(context: &Context) -> bool {
+    // Options that every command takes stand on both levels.
+    let all = &context.parsed.matches;
+    let global = |id: &str| matches!(all.try_contains_id(id), Ok(true));
+    let said = |given: &clap::ArgMatches| {
+        given.ids().any(|id| on_command_line(given, id.as_str()) && !global(id.as_str()))
+    };
+    let given = context.parsed.matches.subcommand().map(|(_, given)| given);
+    !given.is_some_and(said) && !context.output.json && can_ask()
+}
+
+/// Asks for what options would say, then does as they say.
+fn guided(context: &Context, args: &Args) -> Outcome {
     let repository = context.open()?;
-    let listing = list(&repository)?;
+    let choice = guided::ask(&list(&repository)?, &repository.reader()?.with_parity(), context.now())?;
+    let overwrite = choice.overwrite.map(|word| When::from_str(word, true)).transpose();
+    let overwrite = overwrite.map_err(Failure::usage)?;
+    let chosen = Args {
+        snapshot: Some(choice.what.clone()),
+        target: choice.target.clone(),
+        in_place: choice.target.is_none(),
+        delete: choice.delete,
+        overwrite,
+        ..args.clone()
+    };
+    context.output.say(&format!("without questions: {}", choice.words()))?;
+    match &choice.target {
+        Some(to) => onto(context, &chosen, to, &repository, true),
+        None => over_what_is_there(context, &chosen, &repository),
+    }
+}
+
+/// Below a directory.
+fn onto(context: &Context, args: &Args, to: &Path, repository: &Arc<Repository>, ask: bool) -> Outcome {
+    let listing = list(repository)?;
     let mut from = args.at.target(&listing, args.snapshot.as_deref(), context.now())?;
     let asked = from.path.clone().unwrap_or_default();
     for warning in databases::avoid_damaged(&listing, &mut from, &asked) {
@@ -133,6 +178,14 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         let counts = would(context, &reader, &plan, &watch);
         watch.finish();
         return told_dry(context, &counts?);
+    }
+    if ask {
+        let counts = would(context, &reader, &plan, &watch)?;
+        told_dry(context, &counts)?;
+        let answer = line(&format!("into {}. Go on? [y/N]", to.display()))?;
+        if !matches!(answer.as_deref(), Some("y" | "Y" | "yes" | "Yes")) {
+            return Err(Failure::new(FAILED, "not confirmed; nothing was changed"));
+        }
     }
     let begun = Instant::now();
     let done = execute(&reader, plan, &watch.progress, &watch.report);
@@ -201,10 +254,8 @@ fn tables(context: &Context, args: &Args) -> Outcome {
     Tables { context, repository: &repository, listing: &listing, from, args: tables, sure }.run()
 }
 
-fn over_what_is_there(context: &Context, args: &Args) -> Outcome {
-    may_ask(context, args.sure)?;
-    let repository = context.open()?;
-    let listing = list(&repository)?;
+fn over_what_is_there(context: &Context, args: &Args, repository: &Arc<Repository>) -> Outcome {
+    let listing = list(repository)?;
     let mut from = args.at.target(&listing, args.snapshot.as_deref(), context.now())?;
     let below = from.path.clone().unwrap_or_default();
     for warning in databases::avoid_damaged(&listing, &mut from, &below) {
@@ -214,7 +265,7 @@ fn over_what_is_there(context: &Context, args: &Args) -> Outcome {
     let options = RestoreOptions { overwrite, verify: true, salvage: false, ..options(args, None) };
     let parts = parts(&from.snapshot.record, &below)?;
     let (from, sure, care) = (&from.snapshot, args.sure, args.care);
-    let (repository, listing) = (&repository, &listing);
+    let listing = &listing;
     Job { context, repository, listing, from, parts, options, sure, undone: None, care }.run()
 }
 
