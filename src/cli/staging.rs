@@ -11,10 +11,11 @@ use crate::in_place::{Part, Saved};
 use crate::manifest::walk::is_below;
 use crate::repository::reader::Reader;
 use crate::repository::restores::{covers, settle, unsettled};
-use crate::repository::snapshots::encode_path;
+use crate::repository::snapshots::{Listed, encode_path, recorded_order};
 use crate::restore::{Stage, Summary};
 use crate::units;
 use crate::verify::{self, Changes};
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -159,10 +160,14 @@ impl Job<'_> {
         }
     }
 
-    /// Restores that did not end well, and whose places are all settled by this one.
+    /// Restores that did not end well, and whose places are all settled by this one. What was stored after one of them, be it by a
+    /// backup or as a safety snapshot, may hold the mixture itself and settles nothing.
     pub fn earlier(&self) -> impl Iterator<Item = SnapshotId> {
-        let all = unsettled(self.listing).into_iter().filter(|(_, before)| self.makes_good(before));
-        all.map(|(listed, _)| listed.id).collect::<Vec<_>>().into_iter()
+        let from = self.from;
+        let older = |listed: &Listed| listed.id == from.id || recorded_order(from, listed) == Ordering::Less;
+        let all = unsettled(self.listing).into_iter();
+        let settled = all.filter(|(listed, before)| older(listed) && self.makes_good(before));
+        settled.map(|(listed, _)| listed.id).collect::<Vec<_>>().into_iter()
     }
 
     /// Whether this restore decides about everything that another was to change.
@@ -183,7 +188,7 @@ impl Job<'_> {
 pub fn ruled_below(
     context: &super::context::Context,
     reader: &Reader,
-    from: &crate::repository::snapshots::Listed,
+    from: &Listed,
     below: &[u8],
 ) -> Result<Vec<Vec<u8>>, Failure> {
     let mut watch = Watch::beside_results(context);

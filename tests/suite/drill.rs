@@ -124,6 +124,9 @@ fn a_part_a_single_database_and_snapshots_by_chance() {
     let both = drill(&home, &["--random", "9"]);
     assert!(code_is(&both, 0) && words(&both).contains("2 drills: 2 passed, 0 failed"), "{}", words(&both));
     assert!(listed(&home)[0]["drills"]["last_proven"]["passed"] == true);
+    let settings = home.command(&["drill", "latest", "--scratch", "scratch", "--json"]);
+    let one = { settings }.env("SNAPKEEP_DRILL_RANDOM", "2").output().expect("runs");
+    assert!(words(&one).contains("\"drills\":1"), "what is named comes first: {}", words(&one));
     let dry = drill(&home, &["--dry-run"]);
     assert!(code_is(&dry, 0) && words(&dry).contains("would restore"), "{}", words(&dry));
     let record = home.path("repo/notes");

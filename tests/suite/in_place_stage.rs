@@ -243,6 +243,44 @@ fn a_restored_tree_is_compared_with_the_manifest_whoever_wrote_it() {
 }
 
 #[test]
+fn putting_a_mixture_back_settles_nothing() {
+    let home = Home::new();
+    home.good(&["init"]);
+    for n in 0..6 {
+        fs::write(home.path(&format!("src/{n}")), "good").expect("written");
+    }
+    home.good(&["backup", "src"]);
+    for n in 0..6 {
+        fs::write(home.path(&format!("src/{n}")), format!("spoilt {n}")).expect("written");
+    }
+    let spoilt = tree(&home.path("src"));
+    let kill = |words: &[&str], point: &str| {
+        let run = home.command(words).env("SNAPKEEP_KILL_IN", point).output().expect("runs");
+        assert_eq!(run.status.code(), None, "{run:?}");
+    };
+    let not_completed = || {
+        let list = home.good(&["undo", "--list"]);
+        let ids = list.lines().filter(|line| line.contains("NOT COMPLETED"));
+        ids.map(|line| line.split_whitespace().next().expect("an id").to_owned()).collect::<Vec<_>>()
+    };
+    let warned = || words_of(&home.run(&["backup", "src"])).contains("may be a mixture");
+    kill(&["restore", &of(&home, "latest", "src"), "--in-place", "--yes"], "file-renamed:3");
+    let [first] = not_completed().try_into().expect("one");
+    kill(&["undo", "--yes"], "file-renamed:1");
+    assert_eq!(not_completed().len(), 2);
+    assert!(warned());
+    // The newest safety snapshot is of the mixture, and so is the backup made of it.
+    home.good(&["undo", "--yes"]);
+    assert_eq!(not_completed(), [first.as_str()]);
+    home.good(&["restore", &of(&home, "latest", "src"), "--in-place", "--yes"]);
+    assert_eq!(not_completed(), [first.as_str()]);
+    assert!(warned());
+    home.good(&["undo", "--yes", &first]);
+    assert!(not_completed().is_empty() && !warned());
+    assert_eq!(tree(&home.path("src")), spoilt);
+}
+
+#[test]
 fn a_way_back_from_a_command_goes_without_a_stage_where_there_is_no_room() {
     let Some(disk) = SmallDisk::new("way-back") else { return };
     let home = Home::new();

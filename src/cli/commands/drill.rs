@@ -4,6 +4,7 @@ use crate::cli::context::Context;
 use crate::cli::drills::{page, totals};
 use crate::cli::failure::{FAILED, Failure, Outcome, VALIDATION, usage};
 use crate::cli::json::Message;
+use crate::cli::layers::on_command_line;
 use crate::cli::options::{AtArgs, Target, duration};
 use crate::cli::terminal::Watch;
 use crate::drill::{self, Drill, Options, Run, record, remove_leftovers, room, some_of};
@@ -124,7 +125,13 @@ fn write_down(context: &Context, repository: &Repository, snapshot: &Listed, dri
 }
 
 fn targets(context: &Context, args: &Args, listing: &Listing) -> Result<Vec<Target>, Failure> {
-    let Some(count) = args.random else {
+    // What the command line names comes before what a profile says.
+    let given = |id: &str| {
+        let words = context.parsed.matches.subcommand();
+        words.is_some_and(|(_, given)| on_command_line(given, id))
+    };
+    let named = args.snapshot.is_some() || ((args.latest || args.at.has_time()) && !given("random"));
+    let Some(count) = args.random.filter(|_| !named) else {
         let latest = Some(OsStr::new("latest")).filter(|_| !args.at.has_time());
         let text = args.snapshot.as_deref().or(latest);
         return Ok(vec![args.at.target(listing, text, context.now())?]);

@@ -20,7 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Try the rules of JSON workspaces on a snapshot or a live directory; compare a database in use with its newest snapshot
+/// Try the rules of a tree on a snapshot or a live directory; compare a database in use with its newest snapshot
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// A snapshot, a part of one, or a directory: latest, latest:/srv/agents, ./agents, /srv/agents; or a database: ./app.db
