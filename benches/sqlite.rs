@@ -1,7 +1,8 @@
 //! Databases: what a generation costs in CPU seconds and bytes, a `VACUUM`, capturing when nothing changed, restoring the
 //! first and the last generation, and what writers feel of it. A program of its own; CPU is user and system time.
 //!
-//! `SNAPKEEP_BENCH_MIB` (192) and `SNAPKEEP_BENCH_GENERATIONS` (12) scale it. Checking databases is measured apart.
+//! `SNAPKEEP_BENCH_MIB` (192) and `SNAPKEEP_BENCH_GENERATIONS` (12) scale it, `SNAPKEEP_BENCH_ONLY_WRITERS` leaves out all but
+//! the writers. Checking databases is measured apart.
 
 use rusqlite::Connection;
 use snapkeep::backend::Backend;
@@ -237,17 +238,22 @@ fn writer(path: &Path, count: u64) {
     println!("p50 {} us, p99 {} us, p99.9 {} us, longest {} us", at(0.5), at(0.99), at(0.999), at(1.0));
 }
 
+/// Two writers at once, each with a database of its own: one of them is captured again and again, the other is the control.
 fn writers(dir: &Path) {
     for mode in ["wal", "delete"] {
-        let source = dir.join(format!("busy-{mode}"));
-        std::fs::create_dir(&source).expect("mkdir");
-        let path = source.join("app.db");
-        create(&path, number("SNAPKEEP_BENCH_MIB", 192) / 4);
-        let db = Connection::open(&path).expect("opens");
-        db.query_row(&format!("PRAGMA journal_mode={mode}"), [], |_| Ok(())).expect("set");
-        drop(db);
-        for captured in [false, true] {
-            let repository = new_repository(&dir.join(format!("repository-{mode}-{captured}")));
+        let paths = ["captured", "control"].map(|name| {
+            let source = dir.join(format!("{name}-{mode}"));
+            std::fs::create_dir(&source).expect("mkdir");
+            let path = source.join("app.db");
+            create(&path, number("SNAPKEEP_BENCH_MIB", 192) / 4);
+            let db = Connection::open(&path).expect("opens");
+            db.query_row(&format!("PRAGMA journal_mode={mode}"), [], |_| Ok(())).expect("set");
+            path
+        });
+        let repository = new_repository(&dir.join(format!("repository-{mode}")));
+        let source = paths[0].parent().expect("a directory").to_owned();
+        back_up(&repository, &source);
+        let mut children = paths.map(|path| {
             let mut child = Command::new(std::env::current_exe().expect("this program"))
                 .env("SNAPKEEP_BENCH_WRITER", &path)
                 .stdout(Stdio::piped())
@@ -255,23 +261,28 @@ fn writers(dir: &Path) {
                 .expect("a child");
             let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
             lines.next();
-            let mut captures = 0;
-            while captured && child.try_wait().expect("asked").is_none() {
-                back_up(&repository, &source);
-                captures += 1;
-            }
+            (child, lines)
+        });
+        let mut captures = 0;
+        while children[0].0.try_wait().expect("asked").is_none() {
+            back_up(&repository, &source);
+            captures += 1;
+        }
+        for (what, (child, lines)) in ["captured", "control"].iter().zip(&mut children) {
             let line = lines.next().expect("a line").expect("read");
             child.wait().expect("ended");
-            println!("{mode}: 5,000 commits a second, {captures} captures beside it: {line}");
+            println!("{mode}: 5,000 commits a second, {what} ({captures} captures): {line}");
         }
     }
 }
 
 fn main() {
     if let Some(path) = std::env::var_os("SNAPKEEP_BENCH_WRITER") {
-        return writer(Path::new(&path), 25_000);
+        return writer(Path::new(&path), number("SNAPKEEP_BENCH_COMMITS", 50_000));
     }
     let dir = tempfile::tempdir().expect("tempdir");
-    generations(dir.path());
+    if std::env::var_os("SNAPKEEP_BENCH_ONLY_WRITERS").is_none() {
+        generations(dir.path());
+    }
     writers(dir.path());
 }

@@ -7,7 +7,7 @@ use data::Random;
 use snapkeep::chunker::{CONTENT, Chunker, Gear};
 use snapkeep::clock::Timestamp;
 use snapkeep::compress::{
-    self, Compressor, Decompressor, Level, compress_with_prefix, decompress_with_prefix,
+    self, Compressor, Decompressor, Level, Search, compress_with_prefix, decompress_with_prefix,
 };
 use snapkeep::crypto::hash::FileHash;
 use snapkeep::crypto::{ChunkSort, Keyring};
@@ -82,7 +82,7 @@ fn histories(c: &mut Criterion) {
     group.bench_function("compress", |b| {
         b.iter(|| {
             out.clear();
-            compress_with_prefix(&new, &old, &mut out).expect("zstd");
+            compress_with_prefix(&new, &old, Search::Close, &mut out).expect("zstd");
         });
     });
     group.bench_function("expand", |b| {

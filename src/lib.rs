@@ -48,6 +48,8 @@ pub mod audit;
 
 // Floor 6: jobs made of several
 pub mod in_place;
+pub mod drill;
+pub mod guard;
 
 // Floor 7: settings
 pub mod settings;

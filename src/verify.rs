@@ -1,24 +1,36 @@
 //! Rules tried on a snapshot, through the store, or on a live directory.
 
+use crate::clock::SystemClock;
 use crate::compare::inside::text;
+use crate::compare::rows::{is_database, with_live};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::format::entry::{Entry, Kind};
+use crate::format::entry::{Entry, Flags, Kind};
 use crate::id::ChunkId;
 use crate::json::{TEXT_MAX, TOO_LARGE};
+use crate::manifest::database::open;
 use crate::manifest::walk::{Walk, find, is_below};
 use crate::os::dir;
 use crate::progress::Progress;
 use crate::repository::reader::Reader;
 use crate::rules::infer::Look;
-use crate::rules::run::{Read, Run, Thing};
+use crate::rules::run::{Contents, Run, Thing, Unasked};
 use crate::rules::{DIRECTORY, FILE, Report, Rules, file};
+use crate::sqlite::ffi::open_bytes;
+use crate::sqlite::place::Place;
+use crate::sqlite::query::{Reading, limit_memory};
+use std::collections::HashSet;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use walkdir::WalkDir;
 
 /// The largest rules or schema file.
 const RULES_BYTES: u64 = 1 << 20;
+/// What SQLite may take for the questions of rules.
+const MEMORY: u64 = 512 << 20;
+/// How often a database in use is asked again when it was written to meanwhile.
+const LOOKS: u32 = 3;
 
 /// Stored paths of the directories at or below `below` that have rules of their own.
 pub fn ruled(reader: &Reader, root: &ChunkId, below: &[u8], progress: &Progress) -> Result<Vec<Vec<u8>>> {
@@ -37,14 +49,21 @@ pub fn ruled(reader: &Reader, root: &ChunkId, below: &[u8], progress: &Progress)
     Ok(found)
 }
 
+/// Whether the snapshot has rules for the directory `base`.
+pub fn has_rules(reader: &Reader, root: &ChunkId, base: &[u8]) -> Result<bool> {
+    Ok(find(reader, root, &beside(base, FILE))?.is_some_and(|entry| entry.is_file()))
+}
+
+/// The stored path of a file that belongs to the rules for `base`.
+fn beside(base: &[u8], name: &str) -> Vec<u8> {
+    let below = format!("{DIRECTORY}/{name}");
+    if base.is_empty() { below.into_bytes() } else { [base, b"/", below.as_bytes()].concat() }
+}
+
 /// The rules that the snapshot has for the directory `base`.
 pub fn stored_rules(reader: &Reader, root: &ChunkId, base: &[u8]) -> Result<Rules> {
-    let path = |name: &str| {
-        let below = format!("{DIRECTORY}/{name}");
-        if base.is_empty() { below.into_bytes() } else { [base, b"/", below.as_bytes()].concat() }
-    };
     let mut load = |name: &str| -> Result<Vec<u8>> {
-        let path = path(name);
+        let path = beside(base, name);
         let entry = find(reader, root, &path)?.filter(Entry::is_file);
         let missing = || Error::new(ErrorKind::NotFound, "it is not in the snapshot");
         let entry = entry.ok_or_else(missing)?;
@@ -53,7 +72,7 @@ pub fn stored_rules(reader: &Reader, root: &ChunkId, base: &[u8]) -> Result<Rule
         }
         text(reader, &entry.content)?.map_err(Error::invalid)
     };
-    let shown = String::from_utf8_lossy(&path(FILE)).into_owned();
+    let shown = String::from_utf8_lossy(&beside(base, FILE)).into_owned();
     let rules = load(FILE).context(|| format!("/{shown}"))?;
     file::parse(&rules, &mut load).context(|| format!("/{shown}"))
 }
@@ -76,29 +95,85 @@ pub fn live_rules(path: &Path) -> Result<Rules> {
 
 /// Tries rules on what the snapshot has below `base`.
 pub fn stored(
-    reader: &Reader,
+    reader: &Arc<Reader>,
     root: &ChunkId,
     base: &[u8],
     rules: &Rules,
     progress: &Progress,
 ) -> Result<Report> {
     let mut run = Run::new(rules);
+    limit_memory(MEMORY)?;
     for entry in Walk::new(reader, root, base)? {
         progress.keep_going()?;
         let entry = entry?;
         let Some(path) = below(&entry.path, base) else { continue };
-        let thing = match entry.kind {
-            Kind::File => Thing::File,
-            Kind::Directory => Thing::Directory,
-            _ => Thing::Other,
-        };
-        let mut read = || match text(reader, &entry.content) {
-            Err(e) if e.kind().is_unreadable() => Ok(Err(e.message().to_owned())),
-            other => other,
-        };
-        run.visit(path, thing, &mut read)?;
+        let thing = thing(&entry);
+        run.visit(path, thing, &mut Stored { reader, entry: &entry, progress })?;
     }
     Ok(run.finish())
+}
+
+fn thing(entry: &Entry) -> Thing {
+    match entry.kind {
+        Kind::File => Thing::File,
+        Kind::Directory => Thing::Directory,
+        _ => Thing::Other,
+    }
+}
+
+/// A file in a snapshot.
+struct Stored<'a> {
+    reader: &'a Arc<Reader>,
+    entry: &'a Entry,
+    progress: &'a Progress,
+}
+
+impl Contents for Stored<'_> {
+    fn bytes(&mut self) -> Result<std::result::Result<Vec<u8>, String>> {
+        match text(self.reader, &self.entry.content) {
+            Err(e) if e.kind().is_unreadable() => Ok(Err(e.message().to_owned())),
+            other => other,
+        }
+    }
+
+    fn is_database(&mut self) -> bool {
+        is_database(self.reader, self.entry).unwrap_or(false)
+    }
+
+    fn database(
+        &mut self,
+        ask: &mut dyn FnMut(&Reading) -> Result<()>,
+    ) -> Result<std::result::Result<(), Unasked>> {
+        if self.entry.flags.has(Flags::UNVERIFIED) {
+            let what = "it is stored as plain files, which may not be one state of it; try the rules on a restored copy";
+            return Ok(Err(Unasked::Cannot(what.to_owned())));
+        }
+        if self.entry.content.size > 0 && !is_database(self.reader, self.entry).or_else(unreadable)? {
+            return Ok(Err(Unasked::Bad("it is no SQLite database".to_owned())));
+        }
+        let opened = open(Arc::clone(self.reader), self.entry);
+        let reading = opened.and_then(|opened| Reading::new(opened, self.progress.stop_flag()));
+        unasked(reading.and_then(|reading| ask(&reading)))
+    }
+}
+
+/// Whether it begins as a database cannot be seen; what is wrong comes out when it is opened.
+fn unreadable(e: Error) -> Result<bool> {
+    if e.kind().is_unreadable() { Ok(true) } else { Err(e) }
+}
+
+/// Troubles of one database are no reason to end.
+fn unasked(asked: Result<()>) -> Result<std::result::Result<(), Unasked>> {
+    match asked {
+        Ok(()) => Ok(Ok(())),
+        Err(e) => match e.kind() {
+            ErrorKind::Corrupt => Ok(Err(Unasked::Bad(e.message().to_owned()))),
+            ErrorKind::Locked | ErrorKind::Unsupported | ErrorKind::Invalid | ErrorKind::NotFound => {
+                Ok(Err(Unasked::Cannot(e.message().to_owned())))
+            }
+            _ => Err(e),
+        },
+    }
 }
 
 /// The path as seen from `base`; `None` for `base` itself and for the rules.
@@ -108,11 +183,66 @@ fn below<'p>(path: &'p [u8], base: &[u8]) -> Option<&'p [u8]> {
     (!rest.is_empty() && !is_below(rest, DIRECTORY.as_bytes())).then_some(rest)
 }
 
-/// Tries rules on a live directory.
-pub fn live(dir: &Path, rules: &Rules, progress: &Progress) -> Result<Report> {
+/// Tries rules on a live directory; copies of databases in use that must be made go to `scratch`.
+pub fn live(dir: &Path, rules: &Rules, scratch: &Path, progress: &Progress) -> Result<Report> {
     let mut run = Run::new(rules);
+    limit_memory(MEMORY)?;
     let mut troubles = Vec::new();
-    each_live(dir, progress, &mut |path, thing, read| run.visit(path, thing, read), &mut troubles)?;
+    let how = (scratch, progress);
+    each_live(dir, how, &mut |path, thing, file| run.visit(path, thing, file), &mut troubles)?;
+    for (path, why) in troubles {
+        run.blind(&path, &why);
+    }
+    Ok(run.finish())
+}
+
+/// What a restore changes: stored paths that come, and those that go with all below them.
+#[derive(Debug, Default)]
+pub struct Changes {
+    pub come: HashSet<Vec<u8>>,
+    pub go: HashSet<Vec<u8>>,
+}
+
+impl Changes {
+    fn takes(&self, path: &[u8]) -> bool {
+        let ends = (0..path.len()).filter(|&i| path[i] == b'/').chain([path.len()]);
+        self.come.contains(path)
+            || (!self.go.is_empty() && ends.into_iter().any(|end| self.go.contains(&path[..end])))
+    }
+}
+
+/// Tries rules on what will stand in the live directory `dir`, which is stored as `base`, after a restore: what comes as it is
+/// stored, what stays as it is.
+pub fn merged(
+    reader: &Arc<Reader>,
+    (root, base): (&ChunkId, &[u8]),
+    dir: &Path,
+    changes: &Changes,
+    rules: &Rules,
+    (scratch, progress): (&Path, &Progress),
+) -> Result<Report> {
+    let mut run = Run::new(rules);
+    limit_memory(MEMORY)?;
+    let mut troubles = Vec::new();
+    let stays = |path: &[u8]| {
+        let stored = if base.is_empty() { path.to_vec() } else { [base, b"/", path].concat() };
+        !changes.takes(&stored)
+    };
+    if dir.is_dir() {
+        let mut each = |path: &[u8], thing: Thing, file: &mut dyn Contents| match stays(path) {
+            true => run.visit(path, thing, file),
+            false => Ok(()),
+        };
+        each_live(dir, (scratch, progress), &mut each, &mut troubles)?;
+    }
+    for entry in Walk::new(reader, root, base)? {
+        progress.keep_going()?;
+        let entry = entry?;
+        if let Some(path) = below(&entry.path, base).filter(|_| changes.come.contains(&entry.path)) {
+            let thing = thing(&entry);
+            run.visit(path, thing, &mut Stored { reader, entry: &entry, progress })?;
+        }
+    }
     for (path, why) in troubles {
         run.blind(&path, &why);
     }
@@ -120,25 +250,26 @@ pub fn live(dir: &Path, rules: &Rules, progress: &Progress) -> Result<Report> {
 }
 
 /// A first rules file for a live directory; and what could not be looked at.
-pub fn infer(dir: &Path, progress: &Progress) -> Result<(String, Vec<String>)> {
+pub fn infer(dir: &Path, scratch: &Path, progress: &Progress) -> Result<(String, Vec<String>)> {
     let mut look = Look::default();
     let mut troubles = Vec::new();
-    each_live(dir, progress, &mut |path, thing, read| look.visit(path, thing, read), &mut troubles)?;
+    let how = (scratch, progress);
+    each_live(dir, how, &mut |path, thing, file| look.visit(path, thing, file), &mut troubles)?;
     let mut remarks: Vec<String> = troubles
         .into_iter()
         .map(|(path, why)| format!("{}: {why}", String::from_utf8_lossy(&path)))
         .collect();
     if let Some(first) = &look.first_left_out {
-        remarks.push(format!("{} JSON files were left out of account; the first is {first}", look.left_out));
+        remarks.push(format!("{} files were left out of account; the first is {first}", look.left_out));
     }
     Ok((look.finish(), remarks))
 }
 
-type Each<'a> = dyn FnMut(&[u8], Thing, &mut Read<'_>) -> Result<()> + 'a;
+type Each<'a> = dyn FnMut(&[u8], Thing, &mut dyn Contents) -> Result<()> + 'a;
 
 fn each_live(
     dir: &Path,
-    progress: &Progress,
+    (scratch, progress): (&Path, &Progress),
     each: &mut Each<'_>,
     troubles: &mut Vec<(Vec<u8>, String)>,
 ) -> Result<()> {
@@ -169,9 +300,47 @@ fn each_live(
             (_, true) => Thing::Directory,
             _ => Thing::Other,
         };
-        each(path, thing, &mut || Ok(read_live(found.path())))?;
+        each(path, thing, &mut Live { path: found.path(), scratch, progress })?;
     }
     Ok(())
+}
+
+/// A file on a disk.
+struct Live<'a> {
+    path: &'a Path,
+    scratch: &'a Path,
+    progress: &'a Progress,
+}
+
+impl Contents for Live<'_> {
+    fn bytes(&mut self) -> Result<std::result::Result<Vec<u8>, String>> {
+        Ok(read_live(self.path))
+    }
+
+    fn is_database(&mut self) -> bool {
+        Place::at(self.path).is_ok_and(|place| matches!(place.header(), Ok(Some(_))))
+    }
+
+    fn database(
+        &mut self,
+        ask: &mut dyn FnMut(&Reading) -> Result<()>,
+    ) -> Result<std::result::Result<(), Unasked>> {
+        if !self.is_database() && std::fs::symlink_metadata(self.path).is_ok_and(|look| look.len() > 0) {
+            return Ok(Err(Unasked::Bad("it is no SQLite database".to_owned())));
+        }
+        let mut look = 0;
+        loop {
+            look += 1;
+            let asked = with_live(self.path, self.scratch, &SystemClock, self.progress, &mut |pin| {
+                let opened = open_bytes(Box::new(pin.image.clone()))?;
+                ask(&Reading::new(opened, self.progress.stop_flag())?)
+            });
+            match asked {
+                Err(e) if e.kind() == ErrorKind::Locked && look < LOOKS => {}
+                asked => return unasked(asked),
+            }
+        }
+    }
 }
 
 fn read_live(path: &Path) -> std::result::Result<Vec<u8>, String> {

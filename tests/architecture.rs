@@ -35,6 +35,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("jiff", &["clock.rs"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli/terminal.rs"]),
+    ("dialoguer", &["cli/picker.rs"]),
     ("toml", &["settings", "rules/file.rs", "audit/text.rs"]),
     ("jsonschema", &["rules/schema.rs"]),
     ("rusqlite", &["sqlite"]),

@@ -45,24 +45,35 @@ while [ "$n" -lt "$generations" ]; do
     n=$((n + 1))
 done
 
-for repo in encrypted plain; do
-    reader "$repo" check > "$work/checked" || fail "the reader's check of $repo failed: $(cat "$work/checked")"
-    cat "$work/checked"
-    if [ "$generations" -gt 9 ] && ! grep -Eq 'up to ([2-9]|[1-9][0-9]) deep' "$work/checked"; then
+prove() {  # prove REPOSITORY: what the reader restores of every generation is what was backed up
+    repo=$1
+    at=$work/proof-$repo
+    mkdir "$at"
+    reader "$repo" check > "$at/checked" || fail "the reader's check of $repo failed: $(cat "$at/checked")"
+    cat "$at/checked"
+    if [ "$generations" -gt 9 ] && ! grep -Eq 'up to ([2-9]|[1-9][0-9]) deep' "$at/checked"; then
         fail "no chunk of $repo was stored against an older version of itself twice: this proves less than it should"
     fi
-    reader "$repo" snapshots > "$work/list"
-    [ "$(wc -l < "$work/list")" -eq "$generations" ] || fail "$repo has another number of snapshots than backups"
+    reader "$repo" snapshots > "$at/list"
+    [ "$(wc -l < "$at/list")" -eq "$generations" ] || fail "$repo has another number of snapshots than backups"
     n=0
     while read -r id _; do
-        reader "$repo" restore "$id" "$work/found" || fail "restoring generation $n from $repo failed"
-        "$python" "$here/roundtrip.py" compare "$work/wanted-$n" "$work/found$work/tree" ||
+        reader "$repo" restore "$id" "$at/found" || fail "restoring generation $n from $repo failed"
+        "$python" "$here/roundtrip.py" compare "$work/wanted-$n" "$at/found$work/tree" ||
             fail "generation $n restored from $repo differs"
-        chmod -R u+rwx "$work/found"
-        rm -rf "$work/found"
+        chmod -R u+rwx "$at/found"
+        rm -rf "$at/found"
         n=$((n + 1))
-    done < "$work/list"
-done
+    done < "$at/list"
+    [ "$n" -eq "$generations" ] || fail "only $n generations of $repo were restored"
+}
+# Both at once, each in a shell of its own, which does not tidy up when it ends; `wait` tells how it ended.
+(trap - EXIT; prove encrypted) &
+encrypted=$!
+(trap - EXIT; prove plain) &
+plain=$!
+wait "$encrypted"
+wait "$plain"
 
 # What is forgotten is no longer the latest, and can be read by its id.
 for repo in encrypted plain; do

@@ -197,8 +197,11 @@ impl<D: Disk> Backend for LocalBackend<D> {
     fn create(&self, name: &FileName) -> Result<Box<dyn Pending>> {
         let path = self.path(name);
         let dir = self.dir_of(name)?;
-        let (file, temporary) =
+        let (mut file, temporary) =
             temporary::open(&self.disk, &dir, self.mode()).context(|| format!("cannot write {name}"))?;
+        if name.folder() == Folder::Packs {
+            file.expect_much();
+        }
         Ok(Box::new(LocalFile { name: *name, path, dir, file, temporary }))
     }
 
@@ -402,7 +405,8 @@ impl<D: Disk> Pending for LocalFile<D> {
 
     fn publish(mut self: Box<Self>) -> Result<()> {
         // A failed fsync is final for this file: the kernel may have dropped the pages and call them clean.
-        self.file.sync().context(|| format!("cannot write {} to disk", self.name))?;
+        let written = self.file.flush().and_then(|()| self.file.sync());
+        written.context(|| format!("cannot write {} to disk", self.name))?;
         self.link().context(|| format!("cannot name {}", self.name))?;
         sync_dir(&self.temporary.disk, &self.dir)
     }

@@ -340,6 +340,15 @@ impl<'a> Databases<'a> {
         done.facts.push(facts);
     }
 
+    /// What the parent's record says of the database at this path, if there is one, is said again.
+    pub fn carry(&self, path: &[u8]) {
+        if let Some(facts) = self.known(path) {
+            let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+            done.paths.insert(facts.path.clone());
+            done.facts.push(facts.clone());
+        }
+    }
+
     /// Whether this is a captured database, or stands beside one as a part of it.
     pub fn accounts_for(&self, path: &[u8]) -> bool {
         let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);

@@ -98,6 +98,12 @@ impl OldChunks {
         self.ranges[first..].iter().take_while(|(s, _, _)| *s < end).map(|(_, _, id)| *id).collect()
     }
 
+    /// The chunk that is exactly bytes `start..end`.
+    pub fn exactly(&self, start: u64, end: u64) -> Option<ChunkId> {
+        let at = self.ranges.partition_point(|(s, _, _)| *s < start);
+        self.ranges.get(at).filter(|(s, e, _)| (*s, *e) == (start, end)).map(|(_, _, id)| *id)
+    }
+
     /// Start, end and chunk, in order.
     pub fn ranges(&self) -> &[(u64, u64, ChunkId)] {
         &self.ranges

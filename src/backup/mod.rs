@@ -1,5 +1,6 @@
 //! `run`: a source to a committed snapshot.
 
+mod amend;
 mod capture;
 mod databases;
 mod documents;
@@ -20,12 +21,12 @@ use crate::backend::dry::DryBackend;
 use crate::clock::{Clock, Timestamp};
 use crate::compress::Level;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::snapshot::{self, BeforeRestore, SessionInfo, Snapshot, Summary};
-use crate::id::SnapshotId;
+use crate::format::snapshot::{self, BeforeRestore, Guarded, SessionInfo, Snapshot, Summary};
+use crate::id::{ChunkId, SnapshotId};
 use crate::manifest::walk::Groups;
 use crate::progress::{Progress, Report};
 use crate::repository::writer::Writer;
-use crate::repository::{Repository, snapshots};
+use crate::repository::{Repository, restores, snapshots};
 use crate::source::FileSource;
 use crate::source::stream::StreamSource;
 use crate::units;
@@ -43,13 +44,18 @@ pub enum Input {
         source: StreamSource,
         path: Vec<u8>,
     },
+    /// What the parent has, with the database `path`, the one source, as it is now.
+    Amended {
+        source: Box<FileSource>,
+        path: Vec<u8>,
+    },
 }
 
 impl Input {
     fn files(&self) -> Option<&FileSource> {
         match self {
             Input::Files(source) => Some(source),
-            Input::Stream { .. } => None,
+            Input::Stream { .. } | Input::Amended { .. } => None,
         }
     }
 }
@@ -91,6 +97,8 @@ pub struct Options {
     pub json: JsonOptions,
     /// This is a safety snapshot; its paths are those that will be restored, whether or not they are there.
     pub before_restore: Option<BeforeRestore>,
+    /// This is the state before or after a command; what is not known before the backup is filled in.
+    pub guarded: Option<Guarded>,
 }
 
 impl Default for Options {
@@ -112,6 +120,7 @@ impl Default for Options {
             sqlite: SqliteOptions::default(),
             json: JsonOptions::default(),
             before_restore: None,
+            guarded: None,
         }
     }
 }
@@ -137,6 +146,9 @@ pub struct Outcome {
     pub orphans: Vec<facts::NewOrphans>,
     pub start: Timestamp,
     pub end: Timestamp,
+    /// Safety snapshots of restores over places of this backup that did not end well or are under way: what was stored may mix two
+    /// states.
+    pub unsettled: Vec<SnapshotId>,
     /// Entries left out by rules, of the repository itself, on other file systems, gone before they were seen.
     pub left_out: crate::source::LeftOut,
 }
@@ -153,6 +165,21 @@ pub fn run(
     clock: &dyn Clock,
     progress: &Progress,
     report: &dyn Report,
+) -> Result<Outcome> {
+    run_judged(repository, input, options, clock, (progress, report), &|_, _| Ok(()))
+}
+
+/// Whether a state may become a snapshot: what was found out about it, and the root of what was stored, which can be read.
+pub type Judge<'a> = dyn Fn(&Outcome, &ChunkId) -> Result<()> + 'a;
+
+/// As `run`, but commits only what `judge` has nothing against. An error of its ends the backup; what was stored is found again.
+pub fn run_judged(
+    repository: &Arc<Repository>,
+    input: &Input,
+    options: &Options,
+    clock: &dyn Clock,
+    (progress, report): (&Progress, &dyn Report),
+    judge: &Judge<'_>,
 ) -> Result<Outcome> {
     let start = clock.now();
     let repository = stored_in(repository, options);
@@ -202,17 +229,28 @@ pub fn run(
         start,
         end,
         left_out: stored.left_out,
+        unsettled: unsettled(&listing, options, &paths),
     };
     if options.dry_run || (options.skip_if_unchanged && stored.built.unchanged && summary.problems == 0) {
         return Ok(outcome);
     }
-    let session = writer.session;
-    let names = record::Names { session, root: stored.built.root, paths };
+    judge(&outcome, &stored.built.root)?;
+    let names = record::Names { session: writer.session, root: stored.built.root, paths };
     let snapshot: Snapshot = record::snapshot(names, options, &series, &outcome, git.finish());
     // The last moment to stop: from here on the snapshot may exist.
     progress.keep_going()?;
     outcome.snapshot = Some(writer.commit(&snapshot, packed)?);
     Ok(outcome)
+}
+
+/// Restores that may have left a mixture at the places of this backup. A safety snapshot is of the moment before one.
+fn unsettled(listing: &snapshots::Listing, options: &Options, paths: &[String]) -> Vec<SnapshotId> {
+    if options.before_restore.is_some() {
+        return Vec::new();
+    }
+    let here = |path: &String| paths.iter().any(|own| restores::overlap(own, path));
+    let all = restores::unsettled(listing).into_iter().filter(|(_, before)| before.paths.iter().any(here));
+    all.map(|(listed, _)| listed.id).collect()
 }
 
 fn session_info(start: Timestamp) -> SessionInfo {

@@ -55,7 +55,7 @@ pub fn store(
     lane: &mut Lane<'_>,
     image: &SharedImage,
     old: Option<&Entry>,
-) -> std::result::Result<Content, Trouble> {
+) -> Tried<Content> {
     let reader = &shared.writer.reader;
     let old_chunks = old.map(|old| OldChunks::each_of(reader, old)).unwrap_or_default();
     let size = image.len();
@@ -73,48 +73,81 @@ pub fn store(
     let mut store = Store {
         shared,
         lane,
+        image,
         old: &old_chunks,
         run: Run { chunks: Vec::new(), policy: DeltaPolicy::DATABASE, relocation },
         run_bytes: 0,
         extents: Vec::new(),
-        hash: FileHash::new(),
+        hash: Hashing { hash: FileHash::new(), at: 0, put_off: true },
+        parent_is_whole: shared.writer.parent_is_whole(),
         at: 0,
     };
     let done = match size {
         0 => Ok(()),
-        n if n <= WHOLE_FILE_MAX as u64 => store.whole(image, size as usize),
-        _ => store.pieces(image, size, old.map_or(0, |old| old.content.size)),
+        n if n <= WHOLE_FILE_MAX as u64 => store.whole(size as usize),
+        _ => store.pieces(size, old.map_or(0, |old| old.content.size)),
     };
     // Claimed chunks must be stored even if reading then fails: others may rely on them by now.
     let rest = store.run.take();
     store_run(store.lane, rest).map_err(Trouble::Repository)?;
     done?;
-    let single = matches!(store.extents.as_slice(), [] | [Extent::Chunk { repeat: 1, .. }]);
-    let hash = if single { None } else { Some(store.hash.finish()) };
+    let hash = store.hash_of_all(old, size)?;
     Ok(Content { size, extents: store.extents, lists: Vec::new(), hash })
+}
+
+/// The hash of the whole image, which is put off as long as every chunk is the parent's: if the last one is, too, the
+/// parent's hash is that of this image, since a chunk's name stands for its bytes. Otherwise what was skipped is read again.
+struct Hashing {
+    hash: FileHash,
+    /// Bytes that went into it.
+    at: u64,
+    put_off: bool,
+}
+
+impl Hashing {
+    /// Takes all bytes before `end` that are still missing.
+    fn catch_up(&mut self, shared: &Shared<'_>, image: &SharedImage, end: u64) -> Stored {
+        self.put_off = false;
+        let page = u64::from(image.page_size);
+        let mut buffer = vec![0; BUFFER.min((end - self.at) as usize)];
+        while self.at < end {
+            shared.progress.keep_going().map_err(Trouble::Repository)?;
+            let len = (end - self.at).min(BUFFER as u64) as usize;
+            let first = (self.at / page) as u32 + 1;
+            image.read_pages(first, &mut buffer[..len]).map_err(Trouble::Source)?;
+            self.hash.update(&buffer[..len]);
+            self.at += len as u64;
+        }
+        Ok(())
+    }
 }
 
 struct Store<'s, 'w, 'l> {
     shared: &'s Shared<'w>,
     lane: &'s mut Lane<'l>,
+    image: &'s SharedImage,
     old: &'s OldChunks,
     run: Run,
     run_bytes: usize,
     extents: Vec<Extent>,
-    hash: FileHash,
+    hash: Hashing,
+    /// All that the parent's chunks need is there, so that nothing need be looked up.
+    parent_is_whole: bool,
     at: u64,
 }
 
-type Stored = std::result::Result<(), Trouble>;
+type Tried<T> = std::result::Result<T, Trouble>;
+type Stored = Tried<()>;
 
 impl Store<'_, '_, '_> {
-    fn whole(&mut self, image: &SharedImage, size: usize) -> Stored {
+    fn whole(&mut self, size: usize) -> Stored {
         let mut bytes = vec![0; size];
-        image.read_pages(1, &mut bytes).map_err(Trouble::Source)?;
+        self.image.read_pages(1, &mut bytes).map_err(Trouble::Source)?;
         self.chunk(&bytes, &self.old.all())
     }
 
-    fn pieces(&mut self, image: &SharedImage, size: u64, old_size: u64) -> Stored {
+    fn pieces(&mut self, size: u64, old_size: u64) -> Stored {
+        let image = self.image;
         let page = u64::from(image.page_size);
         let chunker = &self.shared.database_chunker;
         let max = u64::from(chunker.class().max).next_multiple_of(page);
@@ -148,9 +181,16 @@ impl Store<'_, '_, '_> {
     }
 
     fn chunk(&mut self, bytes: &[u8], parents: &[ChunkId]) -> Stored {
-        self.hash.update(bytes);
+        let end = self.at + bytes.len() as u64;
         let id = self.shared.writer.reader.keyring().chunk_id(ChunkSort::Content, bytes);
-        if self.lane.claim(&id).map_err(Trouble::Repository)? {
+        let as_before = self.old.exactly(self.at, end) == Some(id);
+        if !(as_before && self.hash.put_off) {
+            self.hash.catch_up(self.shared, self.image, self.at)?;
+            self.hash.hash.update(bytes);
+            self.hash.at = end;
+        }
+        let known = as_before && self.parent_is_whole;
+        if !known && self.lane.claim(&id).map_err(Trouble::Repository)? {
             self.run_bytes += bytes.len();
             self.run.chunks.push((id, bytes.to_vec(), parents.to_vec()));
         }
@@ -161,8 +201,20 @@ impl Store<'_, '_, '_> {
         }
         push_chunk(&mut self.extents, id, bytes.len() as u32);
         self.shared.progress.add_bytes(bytes.len() as u64);
-        self.at += bytes.len() as u64;
+        self.at = end;
         Ok(())
+    }
+
+    fn hash_of_all(&mut self, old: Option<&Entry>, size: u64) -> Tried<Option<[u8; 32]>> {
+        if matches!(self.extents.as_slice(), [] | [Extent::Chunk { repeat: 1, .. }]) {
+            return Ok(None);
+        }
+        let same = self.hash.put_off && old.is_some_and(|old| old.content.size == size);
+        if let (true, Some(hash)) = (same, old.and_then(|old| old.content.hash)) {
+            return Ok(Some(hash));
+        }
+        self.hash.catch_up(self.shared, self.image, size)?;
+        Ok(Some(self.hash.hash.finish()))
     }
 }
 

@@ -11,7 +11,7 @@ use super::read::Hands;
 use super::relocate::Relocation;
 use super::sink::{Done, Sink, Stored};
 use super::steady::Steady;
-use super::{Input, Options, stream};
+use super::{Input, Options, amend, stream};
 use crate::chunker::Chunker;
 use crate::clock::Timestamp;
 use crate::crypto::{ChunkSort, hash};
@@ -149,6 +149,7 @@ pub fn store(
     let mut stored = match input {
         Input::Files(source) => store_files(&shared, source, parent, options, workers)?,
         Input::Stream { source, path } => stream::store(&shared, source, path, parent, options, started)?,
+        Input::Amended { source, path } => amend::store(&shared, source, path, parent)?,
     };
     stored.summary.problems = shared.problems.load(Ordering::Relaxed) as u64;
     stored.summary.unverified = stored.unverified.len() as u64;

@@ -3,7 +3,7 @@
 use super::{Input, Options, Outcome, PROGRAM, ParentChoice};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::snapshot::{GitState, Snapshot};
+use crate::format::snapshot::{GitState, Guarded, Snapshot, UserVersions};
 use crate::id::{ChunkId, SnapshotId, hex};
 use crate::os::process;
 use crate::repository::snapshots::{Listed, Listing, encode_path};
@@ -26,7 +26,7 @@ pub fn paths(input: &Input) -> Vec<String> {
             let missing = source.missing_roots().iter().map(|p| p.item.strip_prefix(b"/").unwrap_or(&p.item));
             source.roots().map(|root| root.stored.as_slice()).chain(missing).map(shown).collect()
         }
-        Input::Stream { path, .. } => vec![shown(path)],
+        Input::Stream { path, .. } | Input::Amended { path, .. } => vec![shown(path)],
     };
     paths.sort();
     paths
@@ -103,7 +103,25 @@ pub fn snapshot(
         sqlite: outcome.databases.clone(),
         json: outcome.json.clone(),
         before_restore: options.before_restore.clone(),
+        guarded: options.guarded.clone().map(|guarded| with_versions(guarded, outcome)),
     }
+}
+
+/// With the versions that the databases have now; those before are known where this is the state after.
+fn with_versions(mut guarded: Guarded, outcome: &Outcome) -> Guarded {
+    if guarded.before.is_some() {
+        for facts in outcome.databases.iter().flat_map(|all| all.databases.iter()) {
+            match guarded.user_versions.iter_mut().find(|known| known.path == facts.path) {
+                Some(known) => known.after = Some(facts.user_version),
+                None => guarded.user_versions.push(UserVersions {
+                    path: facts.path.clone(),
+                    before: None,
+                    after: Some(facts.user_version),
+                }),
+            }
+        }
+    }
+    guarded
 }
 
 /// Asks git, beside the backup, which commit the source is at and whether it has changes.
@@ -116,7 +134,7 @@ impl GitProbe {
     pub fn start(input: &Input) -> Self {
         let mut roots = match input {
             Input::Files(source) => source.roots().map(|r| r.path.clone()).collect::<Vec<PathBuf>>(),
-            Input::Stream { .. } => Vec::new(),
+            Input::Stream { .. } | Input::Amended { .. } => Vec::new(),
         };
         let running = match (roots.pop(), roots.is_empty()) {
             (Some(root), true) if root.join(".git").exists() => {

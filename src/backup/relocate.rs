@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::id::{ChunkId, ChunkSet};
 use crate::progress::Progress;
 use crate::repository::encode::History;
+use crate::repository::reader::Past;
 use crate::repository::writer::{BASES_MAX, DeltaPolicy, Writer};
 use crate::sqlite::scratch::Spool;
 use std::path::Path;
@@ -123,7 +124,7 @@ impl Relocation {
             closure,
             whole: (plain.len() as u64 * stored / raw.max(1)) as usize + 32,
             bases: bases.iter().map(|b| b.id).collect(),
-            bytes,
+            bytes: Past::Joined(bytes),
         }))
     }
 

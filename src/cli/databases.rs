@@ -123,6 +123,9 @@ pub fn about(facts: &DatabaseFacts) -> String {
             text.push_str(&format!(", {}", units::counted(rows, "row", "rows")));
         }
     }
+    if facts.user_version != 0 {
+        text.push_str(&format!(", user_version {}", facts.user_version));
+    }
     match facts.foreign_key_violations {
         Some(n) if n > 0 => text.push_str(&format!(", {}", units::counted(n, "orphan", "orphans"))),
         _ => {}

@@ -6,18 +6,20 @@ use super::failure::{DAMAGED, FAILED, Failure, Outcome, REFUSED, VALIDATION};
 use super::json::Message;
 use super::names::shown;
 use super::options::duration;
+use super::rules;
 use super::stop::Stop;
 use super::terminal::Watch;
-use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind};
 use crate::in_place::{Part, Safety, Saved, spare_ours};
 use crate::repository::Repository;
 use crate::repository::reader::Reader;
 use crate::repository::snapshots::{Listed, Listing};
 use crate::restore::{
-    Action, Counts, Plan, RestoreOptions, Summary, What, added, execute, plan, present, preview, remove,
+    Action, Counts, Plan, RestoreOptions, Stage, Summary, What, added, execute, plan, present, preview,
+    remove,
 };
 use crate::units;
+use crate::verify::Changes;
 use clap::ValueEnum;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
@@ -60,12 +62,27 @@ pub struct Job<'a> {
     pub sure: SureArgs,
     /// The restore that is taken back: what it put there and was not there before goes.
     pub undone: Option<Option<&'a Listed>>,
+    pub care: StageArgs,
+}
+
+/// What is done before anything is replaced.
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
+pub struct StageArgs {
+    /// Put each file in place as soon as it is written, without writing all of them beside it first
+    #[arg(long, conflicts_with_all = ["table", "key"])]
+    pub no_stage: bool,
+    /// Do not try the rules that the snapshot holds
+    #[arg(long, conflicts_with_all = ["table", "key"])]
+    pub no_rules: bool,
+    /// For a way back that must not fail where it can be gone: what cannot be staged is put in place without.
+    #[arg(skip)]
+    pub or_without: bool,
 }
 
 /// One part, planned.
-struct Planned {
+pub struct Planned {
     /// `None` where nothing stood before.
-    put: Option<Plan>,
+    pub put: Option<Plan>,
     /// What to remove, with the plan of the restore that put it there.
     gone: Option<(Plan, Vec<Vec<u8>>)>,
 }
@@ -82,41 +99,55 @@ pub fn may_ask(context: &Context, sure: SureArgs) -> Result<(), Failure> {
 
 impl Job<'_> {
     pub fn run(&self) -> Outcome {
-        let ours = self.ours();
+        let mut ours = self.ours();
         if self.options.delete {
             spare_ours(&self.parts, &ours)?;
         }
-        let reader = self.repository.reader()?.with_parity();
+        let reader = Arc::new(self.repository.reader()?.with_parity());
+        let bases = self.ruled(&reader)?;
         let plans = self.plans(&reader, None)?;
-        let counts = self.show(&reader, &plans)?;
+        let tallied = self.show(&reader, &plans, !bases.is_empty())?;
+        let idle = tallied.create + tallied.replace + tallied.delete == 0 && tallied.mend == 0;
+        if idle && self.context.global.dry_run {
+            return self.told_dry(&tallied);
+        }
+        // One that was killed may have left files under temporary names, which the way through the tree takes away.
+        if idle && self.earlier().next().is_none() {
+            return self.nothing_to_do(&tallied);
+        }
+        self.validate(&reader, &bases, &tallied.changes)?;
         if self.context.global.dry_run {
-            return self.told_dry(&counts);
+            return self.told_dry(&tallied);
         }
-        if counts.create + counts.replace + counts.delete == 0 && counts.mend == 0 {
-            return self.nothing_to_do(&counts);
-        }
-        self.context.output.say(&format!("over {}: {}", self.places(), Self::totals(&counts)))?;
+        self.context.output.say(&format!("over {}: {}", self.places(), Self::totals(&tallied)))?;
         if !self.confirmed()? {
             return Err(Failure::new(FAILED, "not confirmed; nothing was changed"));
         }
-        let saved = self.safety(&ours)?;
+        let stages = self.stage(&reader, &plans, &tallied.bytes)?;
+        ours.extend(stages.iter().flatten().map(Stage::path));
+        let saved = self.safety(&ours, true)?;
         // Planned again, with the moment after which changes are in no snapshot.
-        let plans = self.plans(&reader, saved.as_ref().map(|saved| saved.at))?;
+        let plans = self.plans(&reader, saved.as_ref())?;
         let mut watch = Watch::start(self.context);
-        let done = self.carry_out(&reader, plans, &watch);
+        let done = self.carry_out(&reader, plans, stages, &watch);
         watch.finish();
         let done = done.map_err(|e| self.ended_early(e, saved.as_ref()))?;
         self.context.warn_of_mended(&reader);
-        self.told(&done, saved.as_ref())
+        if done.problems == 0 {
+            self.settle(saved.as_ref());
+        }
+        let place = |base: &[u8]| Part { below: base.to_vec(), base: Vec::new() }.place();
+        let hold = rules::after_restore(self.context, &reader, &self.from.root, &bases, &place)?;
+        self.told(&done, saved.as_ref(), hold)
     }
 
     /// For what is changed in another way: the question, then the safety snapshot.
-    pub fn begin(&self) -> Result<Option<String>, Failure> {
+    pub fn begin(&self) -> Result<Option<Saved>, Failure> {
         may_ask(self.context, self.sure)?;
         if !self.confirmed()? {
             return Err(Failure::new(FAILED, "not confirmed; nothing was changed"));
         }
-        Ok(self.safety(&self.ours())?.map(|saved| saved.id.short()))
+        self.safety(&self.ours(), false)
     }
 
     /// Directories of our own.
@@ -124,7 +155,7 @@ impl Job<'_> {
         self.context.place().into_iter().chain(self.context.cache()).collect()
     }
 
-    fn plans(&self, reader: &Reader, saved: Option<Timestamp>) -> Result<Vec<Planned>, Failure> {
+    fn plans(&self, reader: &Reader, saved: Option<&Saved>) -> Result<Vec<Planned>, Failure> {
         let mut plans = Vec::new();
         for part in &self.parts {
             let target = part.target();
@@ -150,7 +181,7 @@ impl Job<'_> {
     }
 
     /// Prints what will be done.
-    fn show(&self, reader: &Reader, plans: &[Planned]) -> Result<Tallied, Failure> {
+    fn show(&self, reader: &Reader, plans: &[Planned], keeps: bool) -> Result<Tallied, Failure> {
         let context = self.context;
         let mut watch = Watch::beside_results(context);
         let mut paper = context.output.paper();
@@ -158,7 +189,14 @@ impl Job<'_> {
         let mut all = Tallied::default();
         let every = context.global.dry_run || context.output.verbose > 0;
         let quiet = context.output.quiet || (context.output.json && !context.global.dry_run);
+        let mut changes = Changes::default();
         let mut line = |action: &Action<'_>| {
+            match action.what {
+                _ if !keeps => false,
+                What::Create | What::Replace => changes.come.insert(action.path.to_vec()),
+                What::Delete => changes.go.insert(action.path.to_vec()),
+                _ => false,
+            };
             let minor = matches!(action.what, What::Keep | What::Skip);
             if quiet || (minor && context.output.verbose == 0) {
                 return Ok(());
@@ -179,7 +217,7 @@ impl Job<'_> {
                 }
             })
         };
-        let mut counted = Counts::default();
+        let (mut counted, mut bytes) = (Counts::default(), Vec::new());
         let mut done = Ok(());
         for planned in plans {
             if let Some((plan, paths)) = &planned.gone {
@@ -191,12 +229,15 @@ impl Job<'_> {
             }
             if let Some(put) = &planned.put {
                 let counts = preview(reader, put, &watch.progress, &watch.report, &mut line);
+                bytes.push(counts.as_ref().map_or(0, |counts| counts.bytes));
                 done = done.and(counts.map(|counts| counted.add(&counts)));
+            } else {
+                bytes.push(0);
             }
         }
         watch.finish();
         stop.or(done)?;
-        all.counts = counted;
+        (all.counts, all.bytes, all.changes) = (counted, bytes, changes);
         if all.lines > LINES && !every && !quiet {
             paper.line(&format!("… and {} more; -v shows all", units::count(all.lines - LINES)))?;
         }
@@ -266,7 +307,7 @@ impl Job<'_> {
     }
 
     /// The safety snapshot, unless the user wants none.
-    fn safety(&self, ours: &[PathBuf]) -> Result<Option<Saved>, Failure> {
+    fn safety(&self, ours: &[PathBuf], end_noted: bool) -> Result<Option<Saved>, Failure> {
         let context = self.context;
         if self.sure.safety == Care::Off {
             return Ok(None);
@@ -274,10 +315,12 @@ impl Job<'_> {
         let safety = Safety {
             repository: self.repository,
             listing: self.listing,
-            from: self.from,
+            from: Some(self.from),
+            change: "",
             parts: &self.parts,
             options: &self.options,
             undo: self.undone.is_some(),
+            end_noted,
             level: context.global.compression,
             ours,
             wait: self.sure.sqlite_wait,
@@ -288,10 +331,10 @@ impl Job<'_> {
         watch.finish();
         let saved = saved.map_err(|e| e.context("the safety snapshot failed, and nothing was changed"))?;
         if context.output.json {
-            let message = Message::new("safety_snapshot").with("snapshot_id", saved.id.to_string());
+            let message = Message::new("safety_snapshot").with("snapshot_id", saved.id().to_string());
             context.output.passing(&message.with("problems", saved.problems));
         } else {
-            let told = context.output.say(&format!("safety snapshot {} made", saved.id.short()));
+            let told = context.output.say(&format!("safety snapshot {} made", saved.id().short()));
             context.output.told(told, 0);
         }
         if saved.problems > 0 && self.sure.safety == Care::Whole {
@@ -299,7 +342,7 @@ impl Job<'_> {
                 "{} could not be read for the safety snapshot {}, so that they could not be put back; nothing was \
                  changed. `--safety partial` goes on all the same",
                 units::counted(saved.problems, "thing", "things"),
-                saved.id.short()
+                saved.id().short()
             );
             return Err(Failure::new(REFUSED, what));
         }
@@ -310,15 +353,16 @@ impl Job<'_> {
         &self,
         reader: &Reader,
         plans: Vec<Planned>,
+        stages: Vec<Option<Stage>>,
         watch: &Watch,
     ) -> crate::error::Result<Summary> {
         let mut all = Summary::default();
-        for planned in plans {
+        for (planned, stage) in plans.into_iter().zip(stages) {
             if let Some((plan, paths)) = &planned.gone {
                 all.add(&remove(plan, paths, &watch.progress, &watch.report)?);
             }
             if let Some(put) = planned.put {
-                all.add(&execute(reader, put, &watch.progress, &watch.report)?);
+                all.add(&execute(reader, put.with_stage(stage), &watch.progress, &watch.report)?);
             }
         }
         Ok(all)
@@ -327,7 +371,7 @@ impl Job<'_> {
     fn ended_early(&self, e: Error, saved: Option<&Saved>) -> Failure {
         let mut failure = Failure::from(e);
         if let (Some(message), Some(saved)) = (&mut failure.message, saved) {
-            let id = saved.id.short();
+            let id = saved.id().short();
             message.push_str(&format!(
                 "; a part may have been put back. `snapkeep undo {id}` restores the state before, or do the restore again"
             ));
@@ -335,12 +379,12 @@ impl Job<'_> {
         failure
     }
 
-    fn told(&self, done: &Summary, saved: Option<&Saved>) -> Outcome {
+    fn told(&self, done: &Summary, saved: Option<&Saved>, rules_hold: bool) -> Outcome {
         let output = &self.context.output;
         let told = if output.json {
             let mut message = summary(done).with("databases_exchanged", done.databases_exchanged);
             if let Some(saved) = saved {
-                message = message.with("safety_snapshot", saved.id.to_string());
+                message = message.with("safety_snapshot", saved.id().to_string());
             }
             output.result(&message)
         } else {
@@ -350,13 +394,14 @@ impl Job<'_> {
                 lines.push(format!("  changed page by page, as programs may be using them: {count}"));
             }
             lines.push(match saved {
-                Some(saved) => format!("to take this back: snapkeep undo {}", saved.id.short()),
+                Some(saved) => format!("to take this back: snapkeep undo {}", saved.id().short()),
                 None => "no safety snapshot was made; this cannot be taken back".to_owned(),
             });
             output.say(&lines.join("\n"))
         };
         let code = match (done.damaged, done.verify_failed, done.problems) {
-            (0, 0, 0) => 0,
+            (0, 0, 0) if rules_hold => 0,
+            (0, 0, 0) => VALIDATION,
             (0, 0, _) => FAILED,
             (0, _, _) => VALIDATION,
             _ => DAMAGED,
@@ -370,6 +415,9 @@ impl Job<'_> {
 struct Tallied {
     counts: Counts,
     lines: u64,
+    /// To be written, of each part.
+    bytes: Vec<u64>,
+    changes: Changes,
 }
 
 impl std::ops::Deref for Tallied {

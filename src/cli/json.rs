@@ -2,7 +2,10 @@
 
 use super::names::decode_path;
 use crate::format::entry::{Entry, Kind};
-use crate::format::snapshot::{DatabaseFacts, Databases, GitState, JsonFacts, Repaired, RulesTried, Summary};
+use crate::format::snapshot::{
+    DatabaseFacts, Databases, GitState, Guarded, JsonFacts, Repaired, RulesTried, Summary,
+};
+use crate::repository::drills::Drilled;
 use crate::repository::notes::Pin;
 use crate::repository::snapshots::Listed;
 use base64::Engine;
@@ -127,9 +130,14 @@ pub struct SnapshotJson<'a> {
     sqlite: Option<&'a Databases>,
     #[serde(skip_serializing_if = "Option::is_none")]
     json: Option<&'a JsonFacts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guarded: Option<&'a Guarded>,
     /// What came of rules.
     #[serde(skip_serializing_if = "Option::is_none")]
     rules: Option<&'a [RulesTried]>,
+    /// When it was last proven restorable, and the last drill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drills: Option<Value>,
 }
 
 /// There for a pinned snapshot.
@@ -187,7 +195,9 @@ impl<'a> SnapshotJson<'a> {
             repaired: record.repaired.as_ref(),
             sqlite: record.sqlite.as_ref(),
             json: record.json.as_ref(),
+            guarded: record.guarded.as_ref(),
             rules: None,
+            drills: None,
         }
     }
 
@@ -199,6 +209,11 @@ impl<'a> SnapshotJson<'a> {
     #[must_use]
     pub fn ruled(self, rules: Option<&'a Vec<RulesTried>>) -> Self {
         SnapshotJson { rules: rules.map(Vec::as_slice), ..self }
+    }
+
+    #[must_use]
+    pub fn drilled(self, drills: Option<&[Drilled]>) -> Self {
+        SnapshotJson { drills: drills.map(super::drills::json), ..self }
     }
 
     #[must_use]

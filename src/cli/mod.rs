@@ -5,10 +5,17 @@ mod changes;
 mod commands;
 mod context;
 mod databases;
+mod db_change;
+mod db_check;
+mod db_recover;
 mod documents;
+mod drills;
 mod dumped;
 mod failure;
 mod groups;
+mod guard;
+mod guard_told;
+mod guided;
 mod in_place;
 mod json;
 mod layers;
@@ -16,6 +23,7 @@ mod names;
 mod options;
 mod output;
 mod password;
+mod picker;
 mod policy;
 mod repairs;
 mod rules;
@@ -26,6 +34,7 @@ mod rows_history;
 mod rows_verify;
 mod seen;
 mod sources;
+mod staging;
 mod stop;
 mod stored;
 mod table;
@@ -45,7 +54,7 @@ use std::process::ExitCode;
 const AFTER_HELP: &str = "\
 Every option can be set by the variable named beside it (lists: one value a line) or in a profile.
 The password comes from SNAPKEEP_PASSWORD, --password-file, --password-command or the terminal.
-SNAP is an id (4 or more digits), latest, latest~N or @TIME.";
+SNAP is an id (4 or more digits), latest, latest~N, @TIME or before-schema:N.";
 
 /// Encrypted, deduplicating, verified backups
 #[derive(Parser, Debug)]
@@ -79,6 +88,7 @@ enum Word {
     Session(c::session::Word),
     Check(c::check::Args),
     Verify(c::verify::Args),
+    Drill(Box<c::drill::Args>),
     #[command(subcommand)]
     Repair(c::repair::Word),
     Stats(c::stats::Args),
@@ -86,6 +96,9 @@ enum Word {
     Forget(Box<c::forget::Args>),
     Undelete(c::undelete::Args),
     Undo(c::undo::Args),
+    Run(Box<c::run::Args>),
+    #[command(subcommand)]
+    Db(c::db::Word),
     Pin(c::pin::Args),
     Tag(c::tag::Args),
     #[command(subcommand)]
@@ -146,12 +159,15 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Session(word) => c::session::run(context, word),
         Word::Check(args) => c::check::run(context, args),
         Word::Verify(args) => c::verify::run(context, args),
+        Word::Drill(args) => c::drill::run(context, args),
         Word::Repair(word) => c::repair::run(context, word),
         Word::Stats(args) => c::stats::run(context, args),
         Word::Copy(args) => c::copy::run(context, args),
         Word::Forget(args) => c::forget::run(context, args),
         Word::Undelete(args) => c::undelete::run(context, args),
         Word::Undo(args) => c::undo::run(context, args),
+        Word::Run(args) => c::run::run(context, args),
+        Word::Db(word) => c::db::run(context, word),
         Word::Pin(args) => c::pin::run(context, args),
         Word::Dump(args) => c::dump::run(context, args),
         Word::Sql(args) => c::sql::run(context, args),

@@ -5,6 +5,7 @@ use crate::clock::Timestamp;
 use crate::compress::Level;
 use crate::error::Result;
 use crate::format::limit;
+use crate::repository::schema;
 use crate::repository::segment::SegmentPolicy;
 use crate::repository::snapshots::{Listed, Listing, SnapshotFilter, decode_path, encode_path, resolve};
 use crate::repository::trash;
@@ -198,6 +199,11 @@ impl AtArgs {
         self.filter.filter()
     }
 
+    /// Whether `--at` names the snapshot.
+    pub fn has_time(&self) -> bool {
+        self.at.is_some()
+    }
+
     /// `SNAP`, `SNAP:PATH`, or `:PATH` together with `--at`; without any text the snapshot meant by `--at`.
     pub fn target(
         &self,
@@ -214,7 +220,15 @@ impl AtArgs {
             None => name,
         };
         let filter = self.filter.filter().map_err(usage)?;
-        let snapshot = resolve(listing, &name, &filter, now)?;
+        // A database that is named is the one whose version counts.
+        let database = path.as_ref().map(|path| format!("/{}", encode_path(path)));
+        let is_one = |path: &&String| schema::is_database(listing, path);
+        let snapshot = match (schema::parse_before(&name), database.as_ref().filter(is_one)) {
+            (Some(version), Some(path)) if listing.damaged.is_empty() => {
+                schema::before(listing, version?, Some(path), &filter)?
+            }
+            _ => resolve(listing, &name, &filter, now)?,
+        };
         Ok(Target { snapshot, path, by_latest: name == "latest" })
     }
 }
@@ -222,7 +236,10 @@ impl AtArgs {
 /// Name and path; everything after the first colon is the path, except that times hold colons themselves.
 fn split(text: &OsStr, has_time: bool) -> std::result::Result<(String, Option<Vec<u8>>), Failure> {
     let bytes = text.as_bytes();
-    let colon = bytes.iter().position(|b| *b == b':').filter(|_| !bytes.starts_with(b"@"));
+    // One kind of name has a colon of its own.
+    let start = if bytes.starts_with(schema::BEFORE.as_bytes()) { schema::BEFORE.len() } else { 0 };
+    let colon = bytes.iter().skip(start).position(|b| *b == b':').map(|at| start + at);
+    let colon = colon.filter(|_| !bytes.starts_with(b"@"));
     let (name, path) = match colon {
         Some(at) => (&bytes[..at], Some(stored(&bytes[at + 1..])?)),
         None => (bytes, None),
@@ -261,6 +278,8 @@ mod tests {
         assert_eq!(parts("latest"), ("latest".to_owned(), None));
         assert_eq!(parts("latest:/a//b:c/"), ("latest".to_owned(), Some(b"a/b:c".to_vec())));
         assert_eq!(parts("@2026-11-20 11:30").0, "@2026-11-20 11:30");
+        assert_eq!(parts("before-schema:42").0, "before-schema:42");
+        assert_eq!(parts("before-schema:-1:/a:b"), ("before-schema:-1".to_owned(), Some(b"a:b".to_vec())));
         assert_eq!(parts("abcd:/"), ("abcd".to_owned(), Some(Vec::new())));
         assert!(split(OsStr::new("latest:/a"), true).is_err());
         assert!(split(OsStr::new(":/a"), true).is_ok());

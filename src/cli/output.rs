@@ -10,8 +10,9 @@ use crate::repository::segments::Tended;
 use crate::units::{bytes, counted};
 use serde::Serialize;
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal, Stdout, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Columns of a terminal nobody can ask for its width.
@@ -28,11 +29,12 @@ pub struct Output {
     colour: bool,
     log: Option<Mutex<File>>,
     above: Mutex<Option<Above>>,
+    aside: AtomicBool,
 }
 
 /// Results on their way to standard output.
 pub struct Paper {
-    out: BufWriter<Stdout>,
+    out: BufWriter<Box<dyn Write>>,
 }
 
 impl Paper {
@@ -77,11 +79,21 @@ impl Output {
             colour: !plain,
             log,
             above: Mutex::default(),
+            aside: AtomicBool::new(false),
         })
     }
 
     pub fn paper(&self) -> Paper {
-        Paper { out: BufWriter::with_capacity(64 << 10, std::io::stdout()) }
+        let out: Box<dyn Write> = match self.aside.load(Ordering::Relaxed) {
+            true => Box::new(std::io::stderr()),
+            false => Box::new(std::io::stdout()),
+        };
+        Paper { out: BufWriter::with_capacity(64 << 10, out) }
+    }
+
+    /// Standard output belongs to another program from now on, so that words for people go to standard error.
+    pub fn step_aside(&self) {
+        self.aside.store(!self.json, Ordering::Relaxed);
     }
 
     /// One finished JSON object or line of a result, at once.

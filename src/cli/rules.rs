@@ -6,20 +6,21 @@ use super::json::Message;
 use super::names::{escape, shown};
 use super::options::decoded;
 use super::output::Paper;
+use super::terminal::Watch;
 use crate::backup::Outcome;
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::snapshot::{NoteKind, RulesTried};
 use crate::id::ChunkId;
-use crate::manifest::walk::find;
 use crate::progress::Progress;
 use crate::repository::reader::Reader;
 use crate::repository::snapshots::{encode_path, read};
 use crate::repository::{Repository, notes};
-use crate::rules::{DIRECTORY, FILE, Report, Rules, Verdict};
+use crate::rules::{Report, Rules, Verdict};
 use crate::units;
 use crate::verify;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Reasons shown for a rule, unless all are asked for, and kept in a note.
 const SHOWN_MAX: usize = 10;
@@ -108,36 +109,36 @@ pub fn is_good(tried: &RulesTried) -> bool {
     tried.passed > 0 && tried.failed + tried.errors == 0
 }
 
-/// After a backup: tries the rules of each workspace on the snapshot as it is stored, and notes what came of it.
+/// After a backup: tries the rules of each workspace and of each source that has some on the snapshot as it is stored, and
+/// notes what came of it.
 pub fn after_backup(
     context: &Context,
     repository: &Repository,
     done: &Outcome,
     given: Option<&Path>,
 ) -> std::result::Result<Vec<RulesTried>, Failure> {
-    let (Some(id), Some(facts)) = (done.snapshot, done.json.as_ref()) else { return Ok(Vec::new()) };
+    let Some(id) = done.snapshot else { return Ok(Vec::new()) };
     let mut all = Vec::new();
-    if facts.workspaces.is_empty() {
-        return Ok(all);
-    }
-    let root = read(repository, id)?.root;
-    let reader = repository.reader()?;
+    let workspaces: Vec<Vec<u8>> =
+        done.json.iter().flat_map(|facts| facts.workspaces.iter()).map(|w| decoded(&w.path)).collect();
+    let snapshot = read(repository, id)?;
+    let mut bases: Vec<Vec<u8>> = snapshot.record.paths.iter().map(|path| decoded(path)).collect();
+    bases.extend(workspaces.iter().cloned());
+    bases.sort();
+    bases.dedup();
+    let reader = Arc::new(repository.reader()?);
     let progress = Progress::new();
-    for workspace in &facts.workspaces {
-        let base = decoded(&workspace.path);
-        let file = [&base[..], b"/", DIRECTORY.as_bytes(), b"/", FILE.as_bytes()].concat();
+    for base in bases {
+        // Rules that were named are for the workspaces that were named.
+        let given = given.filter(|_| workspaces.contains(&base));
         let rules = match given {
             Some(file) => verify::live_rules(file),
-            None => match find(
-                &reader,
-                &root,
-                file.strip_prefix(b"/").filter(|_| base.is_empty()).unwrap_or(&file),
-            )? {
-                Some(_) => verify::stored_rules(&reader, &root, &base),
-                None => continue,
-            },
+            None if verify::has_rules(&reader, &snapshot.root, &base)? => {
+                verify::stored_rules(&reader, &snapshot.root, &base)
+            }
+            None => continue,
         };
-        let tried = try_on(&reader, &root, &base, rules, &progress);
+        let tried = try_on(&reader, &snapshot.root, &base, rules, &progress);
         for reason in &tried.reasons {
             context.output.warn(&format!("rule {reason}"));
         }
@@ -149,7 +150,7 @@ pub fn after_backup(
 
 /// Rules that cannot be used are an error of their own; the snapshot is made all the same.
 fn try_on(
-    reader: &Reader,
+    reader: &Arc<Reader>,
     root: &ChunkId,
     base: &[u8],
     rules: Result<Rules>,
@@ -169,4 +170,57 @@ fn try_on(
         tried.reasons = vec!["the rules file holds no rules, so nothing is proved".to_owned()];
     }
     tried
+}
+
+/// After a restore: tries the rules of the directories `bases`, each of which stands at `place`. Answers whether all hold.
+pub fn after_restore(
+    context: &Context,
+    reader: &Reader,
+    root: &ChunkId,
+    bases: &[Vec<u8>],
+    place: &dyn Fn(&[u8]) -> PathBuf,
+) -> std::result::Result<bool, Failure> {
+    let mut good = true;
+    for base in bases {
+        let mut watch = Watch::beside_results(context);
+        let scratch = context.cache().unwrap_or_else(std::env::temp_dir);
+        let report = verify::stored_rules(reader, root, base)
+            .and_then(|rules| verify::live(&place(base), &rules, &scratch, &watch.progress));
+        watch.finish();
+        good &= conclusion(context, base, report)?;
+    }
+    Ok(good)
+}
+
+/// Tells what came of rules that follow another piece of work; those that hold only when more is asked for.
+pub fn conclusion(
+    context: &Context,
+    base: &[u8],
+    report: Result<Report>,
+) -> std::result::Result<bool, Failure> {
+    let output = &context.output;
+    let report = match report {
+        Ok(report) => report,
+        Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e.into()),
+        Err(e) => {
+            output.warn(&format!("the rules of {} cannot be used: {}", shown(base), e.message()));
+            return Ok(false);
+        }
+    };
+    let good = report.passed();
+    if !output.json && good && output.verbose == 0 {
+        let passed = units::counted(report.count(Verdict::Pass), "rule", "rules");
+        output.say(&format!("rules of {}: {passed} passed", shown(base)))?;
+        return Ok(true);
+    }
+    let mut paper = output.paper();
+    if !output.json {
+        paper.line(&format!("rules of {}:", shown(base)))?;
+    }
+    tell(&mut paper, output.json, &shown(base), &report, output.verbose > 0)?;
+    paper.finish()?;
+    if report.outcomes.is_empty() {
+        output.warn(&format!("the rules file of {} holds no rules, so nothing is proved", shown(base)));
+    }
+    Ok(good)
 }

@@ -2,10 +2,11 @@
 
 use super::context::Context;
 use super::failure::{Failure, Outcome};
-use super::in_place::{Job, SureArgs};
+use super::in_place::{Job, StageArgs, SureArgs};
 use super::json::Message;
 use super::names::shown;
-use crate::in_place::Part;
+use crate::error::Error;
+use crate::in_place::{Part, Saved};
 use crate::manifest::database::materialise;
 use crate::manifest::walk::find;
 use crate::repository::Repository;
@@ -83,8 +84,10 @@ impl Tables<'_> {
             orphans: self.args.allow_orphans,
             wait: self.sure.sqlite_wait,
         };
-        let copied = copy(&stored.path, &target.path, &wishes, rules);
+        let before = || self.save_again(&target, saved.as_ref());
+        let copied = copy(&stored.path, &target.path, &wishes, rules, &before);
         let copied = copied.map_err(|e| e.context(target.path.display()))?;
+        let saved = saved.map(|saved| saved.id().short());
         self.context.warn_of_mended(&reader);
         self.tell(&copied, &target, (there, saved))
     }
@@ -108,8 +111,28 @@ impl Tables<'_> {
         Ok(Root::new(&path)?)
     }
 
+    /// What was committed to the target since its safety snapshot goes into another one, while nobody else can write.
+    fn save_again(&self, target: &Root, saved: Option<&Saved>) -> Result<(), Error> {
+        let Some(saved) = saved else { return Ok(()) };
+        let made = (saved.resave().0)(&target.stored);
+        let made = made.map_err(|e| {
+            e.context(
+                "what was written to it after the safety snapshot could not be saved; nothing was changed",
+            )
+        })?;
+        if let Some(id) = made {
+            let what = "was written to after the safety snapshot was made; safety snapshot";
+            self.context.output.warn(&format!(
+                "{} {what} {} holds that, too",
+                target.path.display(),
+                id.short()
+            ));
+        }
+        Ok(())
+    }
+
     /// The question and the snapshot that every change of what is there begins with.
-    fn safety(&self, target: &Root) -> Result<Option<String>, Failure> {
+    fn safety(&self, target: &Root) -> Result<Option<Saved>, Failure> {
         let cut = target.stored.iter().rposition(|&b| b == b'/').unwrap_or(0);
         let part = Part { below: target.stored.clone(), base: target.stored[..cut].to_vec() };
         let job = Job {
@@ -121,6 +144,7 @@ impl Tables<'_> {
             options: RestoreOptions::default(),
             sure: self.sure,
             undone: None,
+            care: StageArgs::default(),
         };
         job.begin()
     }

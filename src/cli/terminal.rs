@@ -8,7 +8,7 @@ use crate::progress::{Problem, Progress, Report};
 use crate::units;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::{SigId, flag, low_level};
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -28,6 +28,7 @@ pub struct Watch {
     pub report: Reporter,
     done: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    heard: Vec<SigId>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,7 +73,7 @@ impl Watch {
         let progress = Arc::new(Progress::new());
         let done = Arc::new(AtomicBool::new(false));
         let output = Arc::clone(&context.output);
-        listen(&progress.stop_flag());
+        let heard = listen(&progress.stop_flag());
         let watched = (Arc::clone(&progress), Arc::clone(&done), Arc::clone(&output));
         let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(move || {
             let (progress, done, output) = watched;
@@ -80,7 +81,7 @@ impl Watch {
         });
         let report = Reporter { output, warned: AtomicU64::new(0) };
         // Without the thread nothing is drawn; the work itself does not need it.
-        Watch { progress, report, done, thread: thread.ok() }
+        Watch { progress, report, done, thread: thread.ok(), heard }
     }
 
     /// Takes the bar away and says how many warnings were not shown.
@@ -93,6 +94,14 @@ impl Watch {
         }
         self.report.rest();
     }
+
+    /// Signals from here on mean somebody else.
+    pub fn let_go(&mut self) {
+        self.finish();
+        self.heard.drain(..).for_each(|id| {
+            low_level::unregister(id);
+        });
+    }
 }
 
 impl Drop for Watch {
@@ -102,13 +111,15 @@ impl Drop for Watch {
 }
 
 /// The first signal asks to stop; the second ends the program at once.
-fn listen(flag: &Arc<AtomicBool>) {
+fn listen(flag: &Arc<AtomicBool>) -> Vec<SigId> {
+    let mut ids = Vec::new();
     let heard = [SIGINT, SIGTERM].into_iter().chain((!hangups_ignored()).then_some(SIGHUP));
     for signal in heard {
         // Where signals cannot be caught they end the program as they always did.
-        let _ = flag::register_conditional_shutdown(signal, 130, Arc::clone(flag));
-        let _ = flag::register(signal, Arc::clone(flag));
+        ids.extend(flag::register_conditional_shutdown(signal, 130, Arc::clone(flag)));
+        ids.extend(flag::register(signal, Arc::clone(flag)));
     }
+    ids
 }
 
 /// Whether whoever started us wants us to outlive the terminal, as `nohup` does.

@@ -222,6 +222,9 @@ pub struct Snapshot {
     /// For a safety snapshot: the restore it was made before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before_restore: Option<BeforeRestore>,
+    /// The state before or after a command that was run under guard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guarded: Option<Guarded>,
 }
 
 /// A restore over what was there, as far as taking it back needs it.
@@ -247,6 +250,33 @@ pub struct BeforeRestore {
     /// The restore was itself one that took another back.
     #[serde(skip_serializing_if = "is_false")]
     pub undo: bool,
+    /// A note says when it has ended well.
+    #[serde(skip_serializing_if = "is_false")]
+    pub end_noted: bool,
+}
+
+/// A command that ran between two snapshots.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Guarded {
+    /// The program's name, without its directory. Its arguments are written down nowhere: they may hold secrets.
+    pub command: String,
+    /// The snapshot of the state before, 32 hex digits; none in that snapshot itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// Of each database, `user_version` on both sides of the command.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub user_versions: Vec<UserVersions>,
+}
+
+/// A database's `user_version` before and after; none where the database was not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UserVersions {
+    /// As in `paths`.
+    pub path: String,
+    pub before: Option<i32>,
+    pub after: Option<i32>,
 }
 
 fn is_false(is: &bool) -> bool {
@@ -311,6 +341,40 @@ pub struct RulesTried {
     pub reasons: Vec<String>,
 }
 
+/// What came of restoring a snapshot to a scratch place, to see whether it can be restored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DrillDone {
+    pub passed: bool,
+    /// What was restored, as in `paths`; empty for all of the snapshot.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub path: String,
+    /// The machine that did it.
+    pub host: String,
+    /// Files that came back as they were stored, and their bytes.
+    pub files: u64,
+    pub bytes: u64,
+    /// Things that did not.
+    pub wrong: u64,
+    /// Databases that were opened; those of them that are not sound, and those SQLite could not judge.
+    pub databases: u64,
+    pub databases_failed: u64,
+    pub databases_unknown: u64,
+    pub rules_passed: u64,
+    pub rules_failed: u64,
+    /// Rules that could not be tried, or had nothing to be tried on.
+    pub rules_errors: u64,
+    /// How the command inside the restored tree ended: its exit code, -1 when it was stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<i32>,
+    /// Until all was restored and durable, and until all was checked.
+    pub restore_ms: u64,
+    pub total_ms: u64,
+    /// The first reasons why it did not pass, for people.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+}
+
 /// One thing that a repair did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairAction {
@@ -344,6 +408,15 @@ pub enum NoteKind {
     Repair { actions: Vec<RepairAction> },
     /// What came of trying rules on the snapshot.
     Rules(RulesTried),
+    /// What came of a drill.
+    Drill(DrillDone),
+    /// For a safety snapshot: what stood at its places is no mixture any more. The restore ended well, or was done again or
+    /// taken back since.
+    Settled {
+        /// The machine that knows, for people.
+        #[serde(default)]
+        host: String,
+    },
     /// Written by a later version; kept, not understood.
     #[serde(other)]
     Unknown,

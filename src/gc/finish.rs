@@ -1,12 +1,12 @@
 //! From a published list to deleted packs: wait, mark again, rescue, delete. Whoever finds a list goes on with it.
 
 use super::look::look;
-use super::{PruneOptions, PruneReport, refuse_damage, repack};
+use super::repack::{self, History, Rescued};
+use super::{PruneOptions, PruneReport, refuse_damage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Folder;
 use crate::id::{Name, PackId};
 use crate::progress::{Problem, Progress, Report};
-use crate::repository::reader::Reader;
 use crate::repository::{Repository, condemned, removal, sessions, sighting};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -108,20 +108,22 @@ fn rescue(
         let look = look(repository, progress)?;
         let lost = look.live.lost();
         if lost.is_empty() {
+            if !look.is_vouched_for(repository)? {
+                continue;
+            }
             // Snapshots that were seen gone must stay gone, and packs that were seen must stay, whatever crashes now.
             return backend.sync_seen();
         }
-        let reader =
-            Reader::new(Arc::clone(backend), Arc::clone(repository.keyring()), Arc::clone(&look.index));
-        match repack::rescue(repository, &reader, &lost, options)? {
-            Some(bytes) => {
+        match repack::rescue(repository, &look, &lost, History::Staying, options, progress)? {
+            Rescued::All(bytes) => {
                 done.rescued += lost.len() as u64;
                 done.written_bytes += bytes;
             }
-            // Gone under our hands, or damaged: the next look tells.
-            None => {
+            // Gone under our hands: the next look tells. Else damaged.
+            Rescued::Unreadable(why) => {
                 if !look.is_overtaken(repository)? {
                     refuse_damage(&look)?;
+                    return Err(unreadable(&why));
                 }
             }
         }
@@ -129,5 +131,14 @@ fn rescue(
     Err(Error::new(
         ErrorKind::Locked,
         "other collections keep changing what this one looks at; run it again later",
+    ))
+}
+
+/// What a snapshot needs lies in condemned packs only, and cannot be read there.
+fn unreadable(why: &Error) -> Error {
+    Error::corrupt(format!(
+        "what snapshots need lies only in packs that are about to go, and cannot be read there, so nothing is deleted \
+         ({}); run `check`",
+        why.message()
     ))
 }

@@ -5,16 +5,19 @@ use super::marks::{self, Wanted, group_key};
 use crate::crypto::ChunkSort;
 use crate::error::Result;
 use crate::format::limit;
-use crate::id::ChunkId;
+use crate::id::{ChunkId, PackId};
 use crate::manifest::walk::Groups;
 use crate::progress::Progress;
 use crate::repository::Repository;
 use crate::repository::index::{Found, Index};
 use crate::repository::place::Listed;
 use crate::repository::reader::Reader;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Plain bytes kept at hand: each group is read once, and only its history may be read again.
+const READER_BYTES: usize = 12 << 20;
 
 /// Two bits for every copy of an index: whether it must stay, and whether what it names was marked. 25 MB for 100
 /// million copies.
@@ -47,7 +50,8 @@ impl Live {
             Arc::clone(repository.backend()),
             Arc::clone(repository.keyring()),
             Arc::clone(index),
-        );
+        )
+        .with_cache(READER_BYTES);
         let mut groups = Vec::new();
         for snapshot in snapshots {
             progress.keep_going()?;
@@ -126,6 +130,27 @@ impl Live {
     pub fn kept(&self, id: &ChunkId) -> Result<Vec<Found>> {
         let copies = self.index.staying(id)?.into_iter().map(|(found, _)| found);
         Ok(copies.filter(|found| self.has(found.slot())).collect())
+    }
+
+    /// Packs whose footers were read by a collector before, and that hold what stays in place of copies that go.
+    pub fn relied_on(&self) -> Result<BTreeMap<PackId, u64>> {
+        let (mut packs, mut seen) = (BTreeMap::new(), HashSet::new());
+        let mut todo = Vec::new();
+        self.index.for_each_doomed(&mut |listed| {
+            todo.push(listed.id);
+            while let Some(id) = todo.pop() {
+                for found in self.kept(&id)? {
+                    if self.index.is_recalled(&found.pack.id) {
+                        packs.insert(found.pack.id, found.pack.size);
+                    }
+                    if found.place.depth > 0 && seen.insert(id) {
+                        todo.extend(self.index.bases(&id, &found)?);
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        Ok(packs)
     }
 
     /// Chunks that snapshots name and that are stored, in the end, against chunks that none names.

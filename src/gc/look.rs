@@ -8,9 +8,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Folder};
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::progress::Progress;
-use crate::repository::index::{Index, Sides};
+use crate::repository::footer::read_footer;
+use crate::repository::index::Index;
+use crate::repository::reader::Reader;
+use crate::repository::sides::{Home, Sides};
 use crate::repository::snapshots::Listed;
-use crate::repository::{Repository, condemned, distrust, random, snapshots};
+use crate::repository::{Repository, condemned, distrust, random, sealed, snapshots};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +37,31 @@ impl Look {
     /// The highest condemned list.
     pub fn highest(&self) -> u32 {
         self.seen.condemned.last().copied().unwrap_or(0)
+    }
+
+    /// Reads chunks from what was seen.
+    pub fn reader(&self, repository: &Repository) -> Reader {
+        let (backend, keyring) = (Arc::clone(repository.backend()), Arc::clone(repository.keyring()));
+        Reader::new(backend, keyring, Arc::clone(&self.index))
+    }
+
+    /// Whether what goes can go by what is remembered: packs that hold copies in place of those that go, and what these
+    /// are stored against, still have footers that can be read. If one has not, everything remembered is forgotten.
+    pub fn is_vouched_for(&self, repository: &Repository) -> Result<bool> {
+        let (backend, keyring) = (repository.backend().as_ref(), repository.keyring().as_ref());
+        for (pack, size) in self.live.relied_on()? {
+            match read_footer(backend, keyring, pack, size) {
+                Ok(_) => {}
+                Err(e) if e.kind() == ErrorKind::NotFound || e.kind().is_unreadable() => {
+                    if let Some(dir) = remembered(repository) {
+                        sealed::forget(&dir);
+                    }
+                    return Ok(false);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(true)
     }
 
     /// Whether other packs are there now: then what was missed here may lie in those.
@@ -95,12 +123,26 @@ fn look_at(
     }
     let unfinished = !sides.doomed.is_empty();
     let scratch = Scratch::new(repository);
-    let index = Arc::new(Index::of_sides(backend, keyring, &sides, scratch.dir())?);
-    let live = Live::mark(repository, &index, &snapshots, progress)?;
+    let remembered = remembered(repository);
+    let home = Home { scratch: scratch.dir(), remembered: remembered.as_deref() };
+    let index = Arc::new(Index::of_sides(backend, keyring, &sides, home)?);
+    let live = Live::mark(repository, &index, &snapshots, progress).map_err(unmarked)?;
     let mut snapshots: Vec<SnapshotId> = snapshots.iter().map(|needed| needed.id).collect();
     snapshots.sort_unstable();
     let seen = Seen { condemned, packs, snapshots, distrusted };
     Ok(Look { seen, unfinished, live, index, _scratch: scratch })
+}
+
+/// What is needed cannot all be known.
+fn unmarked(e: Error) -> Error {
+    if !e.kind().is_unreadable() {
+        return e;
+    }
+    let message = format!(
+        "what snapshots need cannot all be read, so nothing is deleted ({}); run `check`",
+        e.message()
+    );
+    Error::new(e.kind(), message)
 }
 
 /// A snapshot whose chunks are needed.
@@ -170,6 +212,11 @@ pub fn without_original<'a>(
 ) -> impl Iterator<Item = SnapshotId> + 'a {
     let copy = |stat: &FileStat| if let FileName::CopyOfSnapshot(id) = stat.name { Some(id) } else { None };
     copies.iter().filter_map(copy).filter(|id| ids.binary_search(id).is_err())
+}
+
+/// Where collections remember what the footers of packs said.
+pub fn remembered(repository: &Repository) -> Option<PathBuf> {
+    repository.collected_dir().map(|dir| dir.join("index"))
 }
 
 /// Packs that a check on this machine found damaged.

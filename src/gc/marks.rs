@@ -2,6 +2,12 @@
 //! otherwise, so that a collection need not read again what an earlier one has read.
 //!
 //! Whether a group or list itself is there is never asked here: who wants it marked has found that out from the packs.
+//!
+//! A group whose bytes were damaged since it was read is not noticed, and need not be. Its name is the keyed hash of what
+//! it says, so what was read once under that name is all it can ever have meant; the record of that is authenticated; and
+//! by it the same chunks are kept as by the group itself, which a repair from parity or from another copy may need. A pack
+//! in which the damage lies is never dropped, for the group is needed, and never rewritten, for a frame whose seal does not
+//! fit is not copied. To look for damage is what `check` is for: it reads every group and uses no cache.
 
 use super::cluster::{self, Cluster, Named};
 use super::live::Live;

@@ -18,11 +18,11 @@ use crate::compress::Level;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::PackId;
 use crate::progress::{Problem, Progress, Report};
-use crate::repository::reader::Reader;
 use crate::repository::segments::{self, Care, Tended};
 use crate::repository::{Repository, condemned, removal, reserve, sessions, sighting, trash};
 use look::{Look, look};
 use plan::{PackUse, Plan};
+use repack::{History, Rescued};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +51,9 @@ pub struct PruneOptions {
     pub host: String,
     /// How long to wait for backups that began before the packs were condemned.
     pub wait: Duration,
+    /// A session that cannot be seen to live is evicted when nothing changed about it for so long, between two visits of
+    /// this machine; `None` leaves that to people.
+    pub evict_after: Option<Duration>,
     /// Look and plan, change nothing.
     pub dry_run: bool,
     /// How long forgotten snapshots stay in the trash, and what time it is for that.
@@ -72,6 +75,7 @@ impl Default for PruneOptions {
             level: Level::AUTO,
             host: crate::os::process::host_name(),
             wait: Duration::from_secs(300),
+            evict_after: Some(Duration::from_secs(7 * 86_400)),
             dry_run: false,
             trash: trash::span(trash::DAYS),
             now: Timestamp::default(),
@@ -103,6 +107,8 @@ pub struct PruneReport {
     pub waiting_packs: u64,
     pub waiting_bytes: u64,
     pub waiting_for: Vec<String>,
+    /// Sessions that were evicted because nothing was seen of them for too long.
+    pub evicted: Vec<String>,
     /// Packs left alone because they cannot be read, with the reason.
     pub unreadable: Vec<(PackId, String)>,
     /// Stopped sessions' files that were cleared away.
@@ -166,6 +172,10 @@ fn collect(
         trash::delete(repository, &expired)?;
         trash::sweep(repository)?;
         sessions::evict_dead(repository, &options.host)?;
+        if let Some(after) = options.evict_after {
+            let evicted = sessions::evict_stalled(repository, options.now, after)?;
+            done.evicted = evicted.iter().map(sessions::Open::describe).collect();
+        }
         let before = done.deleted_packs;
         if !finish::lists(repository, options, progress, report, done)? {
             return Ok(());
@@ -248,12 +258,12 @@ fn prepare(
     report: &dyn Report,
     done: &mut PruneReport,
 ) -> Result<Prepared> {
-    if !options.dry_run && rescue_lost(repository, look, options, done)? {
+    if !options.dry_run && rescue_lost(repository, look, options, progress, done)? {
         return Ok(Prepared::Again);
     }
     refuse_damage(look)?;
-    if options.drop_bases && !options.dry_run && done.rebased == 0 && rebase(repository, look, options, done)?
-    {
+    let may_rebase = options.drop_bases && !options.dry_run && done.rebased == 0;
+    if may_rebase && rebase(repository, look, options, progress, done)? {
         return Ok(Prepared::Again);
     }
     let mut plan = decide(repository, options, look)?;
@@ -289,20 +299,20 @@ fn prepare(
 }
 
 /// Chunks whose shallow copy has vanished may still be readable by a way that is longer than was stated when they were
-/// written. They are stored whole, so that everything that stays is grounded. True when that was done.
+/// written. They are stored anew, so that everything that stays is grounded. True when that was done.
 fn rescue_lost(
     repository: &Arc<Repository>,
     look: &Look,
     options: &PruneOptions,
+    progress: &Progress,
     done: &mut PruneReport,
 ) -> Result<bool> {
     let lost = look.live.lost();
     if lost.is_empty() {
         return Ok(false);
     }
-    let (backend, keyring) = (Arc::clone(repository.backend()), Arc::clone(repository.keyring()));
-    let reader = Reader::new(backend, keyring, Arc::clone(&look.index));
-    let Some(bytes) = repack::rescue(repository, &reader, &lost, options)? else { return Ok(false) };
+    let rescued = repack::rescue(repository, look, &lost, History::Staying, options, progress)?;
+    let Rescued::All(bytes) = rescued else { return Ok(false) };
     done.rescued += lost.len() as u64;
     done.written_bytes += bytes;
     Ok(true)
@@ -313,15 +323,15 @@ fn rebase(
     repository: &Arc<Repository>,
     look: &Look,
     options: &PruneOptions,
+    progress: &Progress,
     done: &mut PruneReport,
 ) -> Result<bool> {
     let leaning = look.live.leaning()?;
     if leaning.is_empty() {
         return Ok(false);
     }
-    let (backend, keyring) = (Arc::clone(repository.backend()), Arc::clone(repository.keyring()));
-    let reader = Reader::new(backend, keyring, Arc::clone(&look.index));
-    let Some(bytes) = repack::rescue(repository, &reader, &leaning, options)? else { return Ok(false) };
+    let rescued = repack::rescue(repository, look, &leaning, History::Nothing, options, progress)?;
+    let Rescued::All(bytes) = rescued else { return Ok(false) };
     done.rebased = leaning.len() as u64;
     done.written_bytes += bytes;
     Ok(true)

@@ -5,11 +5,13 @@
 
 pub mod apply;
 pub mod beneath;
+pub mod child;
 pub mod dir;
 pub mod fault;
 pub mod held;
 pub mod metadata;
 pub mod owners;
 pub mod process;
+pub mod scratch;
 pub mod storage;
 pub mod xattr;

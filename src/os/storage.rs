@@ -1,5 +1,7 @@
-//! What lies between a file and the disk: write it out, forget what memory holds of it, ask whether it is far away.
+//! What lies between a file and the disk: write it out, forget what memory holds of it, ask whether it is far away or
+//! slow to turn back.
 
+use rustix::fs::OFlags;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -17,6 +19,12 @@ pub fn sync_directory(fd: impl AsFd) -> io::Result<()> {
 /// Asks the kernel to drop what it holds of a file in memory, so that reading it reads the disk. Only a wish.
 pub fn forget_cached(fd: impl AsFd) {
     let _ = rustix::fs::fadvise(fd, 0, None, rustix::fs::Advice::DontNeed);
+}
+
+/// Bytes that we may still write to the filesystem at `path`.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// File systems that ask another machine, or a program, for everything: NFS, SMB and CIFS in three versions, Ceph, AFS twice,
@@ -49,4 +57,32 @@ pub fn is_remote(fd: impl AsFd) -> bool {
 /// Whether each request to the filesystem at `path` is slow, as far as its kind tells.
 pub fn is_slow(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|stat| is_listed(&stat))
+}
+
+/// Whether what is written to an open file had better go straight to its disk (`O_DIRECT`), and not by way of the
+/// machine's memory: it costs a twentieth of the processor's time and drives nothing out of memory that others need. Not
+/// on disks that turn, which are faster when they may choose an order, and not where no disk is known: file systems in
+/// memory, of other machines, or over several disks.
+pub fn had_better_be_direct(fd: impl AsFd) -> bool {
+    let Ok(stat) = rustix::fs::fstat(&fd) else { return false };
+    let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
+    if major == 0 || is_remote(&fd) {
+        return false;
+    }
+    let Ok(disk) = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")) else { return false };
+    // The queue of a partition is its disk's.
+    let turns = [disk.join("queue/rotational"), disk.join("../queue/rotational")]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok())
+        .map(|text| text.trim() != "0");
+    // Virtual disks say that they turn when nobody has told them otherwise.
+    let is_virtual = disk.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"virtio"));
+    turns.is_some_and(|turns| !turns || is_virtual)
+}
+
+/// Has what is written from now on go straight to the disk, in whole blocks from aligned memory, or no longer.
+pub fn set_direct(fd: impl AsFd, direct: bool) -> io::Result<()> {
+    let mut flags = rustix::fs::fcntl_getfl(&fd)?;
+    flags.set(OFlags::DIRECT, direct);
+    Ok(rustix::fs::fcntl_setfl(&fd, flags)?)
 }

@@ -1,7 +1,8 @@
 //! From plain chunks to sealed frames: solid bodies, changed chunks against their history, all decoded again and
 //! compared before they leave memory.
 
-use super::reader::frame_head;
+use super::reader::{Past, frame_head};
+use super::writer::DeltaPolicy;
 use crate::compress::{Compressor, Decompressor, Kind, Level, compress_with_prefix, decompress_with_prefix};
 use crate::crypto::{ChunkSort, Keyring};
 use crate::error::{Error, Result};
@@ -29,7 +30,7 @@ pub struct SealedFrame {
 pub struct History {
     pub bases: Vec<ChunkId>,
     /// The bases' plain bytes, one after another.
-    pub bytes: Vec<u8>,
+    pub bytes: Past,
     /// The new chunk's own version count.
     pub version: u8,
     pub depth: u8,
@@ -107,19 +108,19 @@ impl FrameBuilder {
         self.close_if_full()
     }
 
-    /// Adds a changed chunk against its history. `false` and nothing added when that takes more than `percent` of what a
-    /// whole copy would.
+    /// Adds a changed chunk against its history. `false` and nothing added when that takes more of what a whole copy
+    /// would than the policy allows.
     pub fn add_changed(
         &mut self,
         id: ChunkId,
         plain: &[u8],
         history: &History,
-        percent: u8,
+        policy: DeltaPolicy,
     ) -> Result<(bool, Option<SealedFrame>)> {
         let start = self.stored.len();
-        compress_with_prefix(plain, &history.bytes, &mut self.stored)?;
+        compress_with_prefix(plain, &history.bytes, policy.search, &mut self.stored)?;
         let stored_len = self.stored.len() - start;
-        if stored_len * 100 > history.whole.max(64) * usize::from(percent) {
+        if stored_len * 100 > history.whole.max(64) * usize::from(policy.rebase_percent) {
             self.stored.truncate(start);
             return Ok((false, None));
         }

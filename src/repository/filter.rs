@@ -72,8 +72,9 @@ impl Filter {
     }
 }
 
-/// Removes a tier's file and its filter.
+/// Removes a tier's file, its filter, and its seal if it has one.
 pub fn remove_with_tier(tier: &Path) {
+    let _ = std::fs::remove_file(tier.with_extension("seal"));
     let _ = std::fs::remove_file(tier);
     let _ = std::fs::remove_file(path_of(tier));
 }

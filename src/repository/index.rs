@@ -15,7 +15,7 @@ use crate::format::pack::Footer;
 use crate::format::{FileName, Folder, limit};
 use crate::id::{ChunkId, PackId};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -23,21 +23,20 @@ use std::sync::{Mutex, PoisonError};
 /// A tier is closed when it lists this many chunks, so that building one takes bounded memory.
 const TIER_CHUNKS_MAX: usize = 1 << 18;
 
-/// The index of packs of no more bytes is made in memory, where it is not to be kept.
-const IN_MEMORY_BYTES_MAX: u64 = 8 << 20;
-
 /// Most copies looked at to see whether one of them can be decoded.
 const STEPS_MAX: u32 = 4096;
 
 /// The effective set and its places.
 #[derive(Default)]
 pub struct Index {
-    tiers: Vec<Tier>,
+    pub(super) tiers: Vec<Tier>,
     /// So many tiers at the end list packs that are condemned or that a check found damaged: good for reading what can
     /// be read, but what lies in them does not count as present.
-    untrusted: usize,
+    pub(super) untrusted: usize,
     /// So many of those at the very end are about to be deleted, as a collector sees them.
-    doomed: usize,
+    pub(super) doomed: usize,
+    /// Packs whose footers a collector read at another time.
+    pub(super) recalled: HashSet<PackId>,
     /// Packs that were listed but whose footer cannot be read, with the reason.
     pub unreadable: Vec<(PackId, String)>,
     /// Actual depths of chunks that need a history and can be decoded; filled as they are asked for.
@@ -85,16 +84,6 @@ impl NewTier {
     }
 }
 
-/// The packs of one listing as a collector sees them, with their sizes.
-#[derive(Clone, Debug, Default)]
-pub struct Sides {
-    pub kept: Vec<(PackId, u64)>,
-    /// Kept, but found damaged by a check on this machine: another copy is to be preferred.
-    pub distrusted: Vec<(PackId, u64)>,
-    /// Named by a condemned list.
-    pub doomed: Vec<(PackId, u64)>,
-}
-
 impl Index {
     /// Reads condemned lists, then lists packs (in this order: rule G1), then loads what the sources know and reads
     /// the footers of all other packs.
@@ -135,29 +124,6 @@ impl Index {
         Ok(index)
     }
 
-    /// From the footers of these packs, trusting no cache: for a collector. Tiers are built in `dir`, a directory of
-    /// its own, so that memory does not grow with the repository.
-    pub fn of_sides(
-        backend: &dyn Backend,
-        keyring: &Keyring,
-        sides: &Sides,
-        dir: Option<&Path>,
-    ) -> Result<Self> {
-        let mut index = Index::default();
-        let bytes: u64 =
-            [&sides.kept, &sides.distrusted, &sides.doomed].into_iter().flatten().map(|p| p.1).sum();
-        // Every chunk takes its place in a footer, so these cannot be many.
-        let dir = dir.filter(|_| bytes > IN_MEMORY_BYTES_MAX);
-        index.add_packs(backend, keyring, &sides.kept, dir)?;
-        let kept = index.tiers.len();
-        index.add_packs(backend, keyring, &sides.distrusted, dir)?;
-        let distrusted = index.tiers.len();
-        index.add_packs(backend, keyring, &sides.doomed, dir)?;
-        index.doomed = index.tiers.len() - distrusted;
-        index.untrusted = index.tiers.len() - kept;
-        Ok(index)
-    }
-
     /// From the footers of exactly these packs, whatever condemned lists and caches say: for `check`.
     pub fn of_packs(backend: &dyn Backend, keyring: &Keyring, packs: &[(PackId, u64)]) -> Result<Self> {
         let mut index = Index::default();
@@ -165,45 +131,8 @@ impl Index {
         Ok(index)
     }
 
-    /// Adds packs that are about to be deleted: those of their chunks that count as present nowhere else and whose
-    /// frames are intact.
-    pub fn add_lesser(
-        &mut self,
-        backend: &dyn Backend,
-        keyring: &Keyring,
-        packs: &[(PackId, u64)],
-    ) -> Result<()> {
-        let mut wanted = Vec::new();
-        for tier in Index::of_packs(backend, keyring, packs)?.tiers {
-            let mut listed = Vec::new();
-            tier.for_each(&mut |_, chunk| {
-                if !self.present(&chunk.id)? {
-                    listed.push(chunk);
-                }
-                Ok(())
-            })?;
-            wanted.push((tier.packs, listed));
-        }
-        for (packs, mut listed) in wanted {
-            let mut opened: HashMap<(u32, u32), bool> = HashMap::new();
-            for chunk in &listed {
-                let place = chunk.place;
-                let entry = opened.entry((place.pack, place.offset));
-                let Some(pack) = packs.get(place.pack as usize) else { continue };
-                entry.or_insert_with(|| {
-                    let name = FileName::Pack(pack.id);
-                    let sealed = backend.read_range(&name, u64::from(place.offset), place.frame_len as usize);
-                    sealed.is_ok_and(|sealed| keyring.unseal(pack.sort.frame_kind(), &sealed).is_ok())
-                });
-            }
-            listed.retain(|l| opened.get(&(l.place.pack, l.place.offset)) == Some(&true));
-            self.tiers.push(Tier::in_memory(packs, listed));
-        }
-        Ok(())
-    }
-
     /// Reads footers and appends tiers for them; packs with unreadable footers are set aside.
-    fn add_packs(
+    pub(super) fn add_packs(
         &mut self,
         backend: &dyn Backend,
         keyring: &Keyring,
@@ -443,32 +372,16 @@ impl Index {
 
     /// Packs whose chunks count.
     pub fn trusted_packs(&self) -> impl Iterator<Item = &PackInfo> {
-        self.tiers[..self.trusted()].iter().flat_map(|t| &t.packs)
-    }
-
-    /// Packs that stay when the doomed ones go.
-    pub fn staying_packs(&self) -> impl Iterator<Item = &PackInfo> {
-        self.tiers[..self.tiers.len() - self.doomed].iter().flat_map(|t| &t.packs)
+        self.tiers[..self.trusted()].iter().flat_map(Tier::there)
     }
 
     pub fn packs(&self) -> impl Iterator<Item = &PackInfo> {
-        self.tiers.iter().flat_map(|t| &t.packs)
+        self.tiers.iter().flat_map(Tier::there)
     }
 
     /// Copies listed in each tier.
     pub fn tier_lens(&self) -> Vec<u64> {
         self.tiers.iter().map(Tier::count).collect()
-    }
-
-    /// Every copy that stays, with its slot and pack.
-    pub fn for_each_staying(&self, each: &mut EachCopy<'_>) -> Result<()> {
-        for (at, tier) in self.tiers[..self.tiers.len() - self.doomed].iter().enumerate() {
-            tier.for_each(&mut |number, listed| match tier.packs.get(listed.place.pack as usize) {
-                Some(pack) => each((at, number), &listed, pack),
-                None => Err(Error::corrupt("the index names no pack")),
-            })?;
-        }
-        Ok(())
     }
 
     /// Chunks listed, copies counted.

@@ -1,5 +1,6 @@
 //! Notes: write-once remarks about snapshots, and what they add up to.
 
+use super::drills::Drilled;
 use super::snapshots::{Listed, Listing};
 use super::trash::{self, Forgotten};
 use super::{Repository, random, reserve};
@@ -44,6 +45,10 @@ pub struct State {
     pub tombstones: Vec<Option<Timestamp>>,
     /// What came of rules, the oldest first.
     pub rules: Vec<RulesTried>,
+    /// What came of drills, the oldest first.
+    pub drills: Vec<Drilled>,
+    /// The restore that it was made before left no mixture.
+    pub settled: bool,
     /// There are notes of a kind that this version does not know.
     pub unclear: bool,
 }
@@ -107,6 +112,10 @@ impl Notes {
                 // About the repository, not about a snapshot.
                 NoteKind::Repair { .. } => {}
                 NoteKind::Rules(tried) => state.rules.push(tried.clone()),
+                NoteKind::Drill(done) => {
+                    state.drills.push(Drilled { time: note.time.clone(), done: done.clone() });
+                }
+                NoteKind::Settled { .. } => state.settled = true,
                 NoteKind::Unknown => state.unclear = true,
             }
         }
@@ -128,6 +137,12 @@ pub fn apply(repository: &Repository, listing: &mut Listing) -> Result<()> {
         }
         if !state.rules.is_empty() {
             listing.rules.insert(listed.id, state.rules);
+        }
+        if !state.drills.is_empty() {
+            listing.drills.insert(listed.id, state.drills);
+        }
+        if state.settled {
+            listing.settled.insert(listed.id);
         }
         if state.unclear {
             listing.unclear.insert(listed.id);

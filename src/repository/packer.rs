@@ -3,13 +3,14 @@
 use super::encode::SealedFrame;
 use super::place::{Listed, PackInfo, list_footer};
 use super::segment::{Filed, Filing, entry};
+use super::sessions::evicted;
 use super::{Repository, parity};
 use crate::backend::{Backend, Pending};
 use crate::crypto::{ChunkSort, Keyring, hash::FileHash};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::FrameKind;
 use crate::format::pack::{Footer, FrameEntry, TRAILER_LEN, Trailer};
-use crate::format::{FileName, HEADER_LEN, encode_header};
+use crate::format::{FileName, Folder, HEADER_LEN, encode_header};
 use crate::id::{NAME_LEN, Name, PackId};
 use crate::progress::{Problem, Report};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -93,7 +94,7 @@ impl Packer {
         });
         let publisher = std::thread::spawn(move || {
             let filing = segments.then(|| Filing::new(store.as_ref(), &ring));
-            publish(store.as_ref(), &ring, parity, filing, &to_publish)
+            publish(store.as_ref(), &ring, parity, session, filing, &to_publish)
         });
         Packer { frames: Some(frames), appender: Some(appender), publisher: Some(publisher) }
     }
@@ -198,15 +199,25 @@ impl OpenPack {
     }
 }
 
+/// Whether a session is known to be open no more. What it would store now serves nobody: economy, not safety.
+fn is_gone(backend: &dyn Backend, session: Name) -> bool {
+    let open = backend.list(Folder::Sessions);
+    open.is_ok_and(|open| open.iter().all(|stat| stat.name.header_name() != session))
+}
+
 fn publish(
     backend: &dyn Backend,
     keyring: &Keyring,
     parity: u32,
+    session: Option<Name>,
     mut filing: Option<Filing<'_>>,
     finished: &Receiver<FinishedPack>,
 ) -> Result<Packed> {
     let mut packed = Packed::default();
     for pack in finished {
+        if session.is_some_and(|session| is_gone(backend, session)) {
+            return Err(evicted());
+        }
         pack.file.publish()?;
         if parity > 0 {
             // From the stored file, not from memory: read while the machine still has it at hand.

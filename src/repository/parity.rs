@@ -15,6 +15,8 @@ use std::ops::Range;
 
 /// What is encoded or decoded at a time of each shard, in bytes: bounds memory, changes nothing in the result.
 const STRIP: usize = 4 << 10;
+/// What is read at a time when all of a pack is read.
+const READ: usize = 1 << 20;
 /// Parity of repositories in a directory, in per cent.
 pub const PERCENT_DEFAULT: u32 = 3;
 
@@ -52,21 +54,23 @@ pub fn build(
     let (shard, count) = (geometry.shard as usize, geometry.parity as usize);
     let mut sums = Vec::with_capacity(geometry.data as usize + count);
     let mut parity = vec![0; shard * count];
+    // One for all strips but a shorter last one: its tables and its memory are the larger part of the work.
+    let mut encoder = Encoder::new(geometry.data as usize, count, shard.min(STRIP))?;
     for start in (0..shard).step_by(STRIP) {
         let strip = start..shard.min(start + STRIP);
-        let mut encoder = Encoder::new(geometry.data as usize, count, strip.len())?;
-        for number in 0..geometry.data {
-            let (at, len) = geometry.data_range(number);
-            // The first time the whole shard is read, for its sum.
-            let (skip, want) =
-                if start == 0 { (0, len) } else { (start, strip.len().min(len.saturating_sub(start))) };
-            let mut bytes = if want == 0 { Vec::new() } else { read(at + skip as u64, want)? };
-            if start == 0 {
-                bytes.resize(shard, 0);
-                sums.push(sum(&bytes));
+        if start > 0 && strip.len() < STRIP {
+            encoder = Encoder::new(geometry.data as usize, count, strip.len())?;
+        }
+        if start == 0 {
+            first_strip(geometry, read, &mut encoder, strip.len(), &mut sums)?;
+        } else {
+            for number in 0..geometry.data {
+                let (at, len) = geometry.data_range(number);
+                let want = strip.len().min(len.saturating_sub(start));
+                let mut bytes = if want == 0 { Vec::new() } else { read(at + start as u64, want)? };
+                bytes.resize(strip.len(), 0);
+                encoder.add(&bytes)?;
             }
-            bytes.resize(strip.len(), 0);
-            encoder.add(&bytes)?;
         }
         encoder.finish(&mut |number, bytes| {
             parity[number * shard..][strip.clone()].copy_from_slice(bytes);
@@ -81,6 +85,32 @@ pub fn build(
     out.extend_from_slice(&parity);
     out.extend_from_slice(&frame);
     Ok(out)
+}
+
+/// The first strip of every data shard to the encoder, and the sums of whole shards. The pack comes in large pieces: it may
+/// have to come from the disk, the rest of which is then at hand.
+fn first_strip(
+    geometry: Geometry,
+    read: &mut dyn FnMut(u64, usize) -> Result<Vec<u8>>,
+    encoder: &mut Encoder,
+    strip: usize,
+    sums: &mut Vec<Sum>,
+) -> Result<()> {
+    let shard = geometry.shard as usize;
+    let at_once = (READ / shard).max(1) as u32;
+    for first in (0..geometry.data).step_by(at_once as usize) {
+        let count = at_once.min(geometry.data - first);
+        let (at, _) = geometry.data_range(first);
+        let (last, len) = geometry.data_range(first + count - 1);
+        let want = (last - at) as usize + len;
+        let mut bytes = if want == 0 { Vec::new() } else { read(at, want)? };
+        bytes.resize(count as usize * shard, 0);
+        for shard in bytes.chunks(shard) {
+            sums.push(sum(shard));
+            encoder.add(&shard[..strip])?;
+        }
+    }
+    Ok(())
 }
 
 /// A sidecar of which at least one table is intact.

@@ -2,6 +2,7 @@
 
 use super::index::{Found, Index, Sources};
 use super::parity::{self, Mended};
+pub use super::plain::{Chunk, Past};
 use crate::backend::Backend;
 use crate::compress::{Decompressor, decompress_with_prefix};
 use crate::crypto::{ChunkSort, Keyring};
@@ -12,7 +13,7 @@ use crate::format::{FileName, limit};
 use crate::id::{ChunkId, PackId};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
@@ -24,7 +25,7 @@ thread_local! {
 }
 
 /// Supplies the plain bytes of some bases, so many in all, as one string.
-pub type GiveHistory<'a> = dyn FnMut(&[ChunkId], u32) -> Result<Vec<u8>> + 'a;
+pub type GiveHistory<'a> = dyn FnMut(&[ChunkId], u32) -> Result<Past> + 'a;
 
 /// An unsealed frame; bodies are expanded when first asked for.
 pub struct Frame {
@@ -132,30 +133,19 @@ fn expand_zstd(stored: &[u8], raw_len: usize) -> Result<Vec<u8>> {
     })
 }
 
-/// Plain bytes of one chunk, sharing its body's memory.
-#[derive(Clone)]
-pub struct Chunk {
-    body: Arc<Vec<u8>>,
-    range: Range<usize>,
-}
-
-impl Deref for Chunk {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.body[self.range.clone()]
-    }
-}
-
 /// What one request may still decode: hostile repositories nest histories to no end.
 struct Budget {
     depth: u8,
     bytes: u64,
+    /// Whether bases are checked against their names, too, and whether one was not: the chunk asked for comes out right only
+    /// if all its bases are.
+    prove_bases: bool,
+    unproved: bool,
 }
 
 impl Budget {
-    fn whole() -> Self {
-        Budget { depth: limit::DEPTH_MAX, bytes: limit::CLOSURE_BYTES_MAX }
+    fn whole(prove_bases: bool) -> Self {
+        Budget { depth: limit::DEPTH_MAX, bytes: limit::CLOSURE_BYTES_MAX, prove_bases, unproved: false }
     }
 }
 
@@ -248,12 +238,20 @@ impl Reader {
 
     /// A chunk's plain bytes, checked against its name.
     pub fn get(&self, sort: ChunkSort, id: &ChunkId) -> Result<Chunk> {
-        let first = match self.fetch(sort, id, &mut Budget::whole()) {
-            Err(e) if e.kind() == ErrorKind::Corrupt && self.look_again()? => e,
+        let mut budget = Budget::whole(false);
+        let first = match self.fetch(sort, id, true, &mut budget) {
+            Err(e) if e.kind() == ErrorKind::Corrupt => e,
             result => return result,
         };
+        let again = self.look_again()?;
+        if budget.unproved {
+            // A base may have been wrong of which there is a good copy, and what was made of it must not serve again.
+            *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = Cache::default();
+        } else if !again {
+            return Err(first);
+        }
         // The first reason says more than what a second look at a damaged repository would.
-        self.fetch(sort, id, &mut Budget::whole()).map_err(|_| first)
+        self.fetch(sort, id, true, &mut Budget::whole(true)).map_err(|_| first)
     }
 
     /// Loads the index anew if a pack was not where it should be; whether that was done.
@@ -272,18 +270,19 @@ impl Reader {
         Arc::clone(newer.as_ref().unwrap_or(&self.index))
     }
 
-    fn fetch(&self, sort: ChunkSort, id: &ChunkId, budget: &mut Budget) -> Result<Chunk> {
+    fn fetch(&self, sort: ChunkSort, id: &ChunkId, prove: bool, budget: &mut Budget) -> Result<Chunk> {
         let index = self.newest();
         let missing = || Error::corrupt(format!("chunk {id} is not in the repository"));
         let found = index.find(id)?.ok_or_else(missing)?;
-        let first = match self.read_named(sort, id, &found, budget) {
+        budget.unproved |= !prove;
+        let first = match self.read_named(sort, id, &found, prove, budget) {
             Err(e) if e.kind() == ErrorKind::Corrupt => e,
             other => return other,
         };
         // Writers that ran side by side may have stored it twice; any good copy will do.
         for other in index.copies(id)? {
             if (other.pack.id, other.place) != (found.pack.id, found.place)
-                && let Ok(chunk) = self.read_named(sort, id, &other, budget)
+                && let Ok(chunk) = self.read_named(sort, id, &other, prove, budget)
             {
                 return Ok(chunk);
             }
@@ -291,7 +290,14 @@ impl Reader {
         Err(first)
     }
 
-    fn read_named(&self, sort: ChunkSort, id: &ChunkId, found: &Found, budget: &mut Budget) -> Result<Chunk> {
+    fn read_named(
+        &self,
+        sort: ChunkSort,
+        id: &ChunkId,
+        found: &Found,
+        prove: bool,
+        budget: &mut Budget,
+    ) -> Result<Chunk> {
         let chunk = self.read_at(sort, found, budget).map_err(|e| match e.kind() {
             ErrorKind::NotFound => {
                 self.vanished.store(true, Ordering::Relaxed);
@@ -299,7 +305,7 @@ impl Reader {
             }
             _ => e.context(format!("chunk {id} in pack {}", found.pack.id)),
         })?;
-        if self.keyring.chunk_id(sort, &chunk) != *id {
+        if prove && self.keyring.chunk_id(sort, &chunk) != *id {
             return Err(Error::corrupt(format!(
                 "chunk {id} in pack {} has another content than its name says",
                 found.pack.id
@@ -328,20 +334,30 @@ impl Reader {
         let start = body.chunks.iter().take(slot).map(|c| c.len as usize).sum();
         let len = body.chunks.get(slot).map(|c| c.len as usize);
         let len = len.ok_or_else(|| Error::corrupt("a body has fewer chunks than its footer says"))?;
-        Ok(Chunk { body: bytes, range: start..start + len })
+        Ok(Chunk::new(bytes, start..start + len))
+    }
+
+    /// Plain bytes of a body of a frame that somebody else has opened; its history comes from here.
+    pub fn expand(&self, sort: ChunkSort, frame: &Frame, number: usize) -> Result<Arc<Vec<u8>>> {
+        let mut budget = Budget::whole(true);
+        frame.expand(number, &mut |bases, len| self.history(sort, bases, len, &mut budget))
     }
 
     /// The bases' plain bytes, one after another.
-    fn history(&self, sort: ChunkSort, bases: &[ChunkId], len: u32, budget: &mut Budget) -> Result<Vec<u8>> {
+    fn history(&self, sort: ChunkSort, bases: &[ChunkId], len: u32, budget: &mut Budget) -> Result<Past> {
         let deeper = budget.depth.checked_sub(1);
         budget.depth = deeper.ok_or_else(|| Error::corrupt("a history nested too deeply"))?;
         let mut history = Vec::with_capacity((len as usize).min(limit::PREFIX_BYTES_MAX));
         for base in bases {
-            let fetched = self.fetch(sort, base, budget);
+            let fetched = self.fetch(sort, base, budget.prove_bases, budget);
             // Another copy may be tried after a failure: it must not find the depth used up.
             let chunk = fetched.inspect_err(|_| budget.depth += 1)?;
             if history.len() + chunk.len() > len as usize {
                 return Err(Error::corrupt("a history longer than stated"));
+            }
+            if bases.len() == 1 && chunk.len() == len as usize {
+                budget.depth += 1;
+                return Ok(Past::One(chunk));
             }
             history.extend_from_slice(&chunk);
         }
@@ -349,7 +365,7 @@ impl Reader {
         if history.len() != len as usize {
             return Err(Error::corrupt("a history shorter than stated"));
         }
-        Ok(history)
+        Ok(Past::Joined(history))
     }
 
     /// Stored and plain bytes of the whole copy that a chunk goes back to: what such bytes compress to by themselves.
@@ -425,8 +441,8 @@ impl Reader {
         }
         let Some((_, Some(bytes))) = &mended.last else { return Err(trouble) };
         let start = found.place.offset as usize;
-        let sealed = bytes.get(start..start + found.place.frame_len as usize);
-        let frame = Frame::open(&self.keyring, sort, sealed.ok_or(trouble)?.to_vec())?;
+        let sealed = bytes.get(start..start + found.place.frame_len as usize).ok_or(trouble)?;
+        let frame = Frame::open(&self.keyring, sort, sealed.to_vec())?;
         mended.all.insert(pack);
         Ok(frame)
     }

@@ -1,11 +1,14 @@
 //! Open sessions: who they are, and moving them out of the way.
 
-use super::{Repository, removal, snapshots};
+use super::packer::may_be_of;
+use super::{Repository, removal, snapshots, stalled};
 use crate::backend::Backend;
-use crate::error::{ErrorKind, Result};
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::SessionInfo;
 use crate::format::{FileName, Folder};
 use crate::id::Name;
+use std::time::Duration;
 
 /// One open session.
 #[derive(Clone, Debug)]
@@ -78,6 +81,36 @@ pub fn evict_dead(repository: &Repository, host: &str) -> Result<u64> {
         }
     }
     Ok(evicted)
+}
+
+/// Evicts sessions of other machines of which nothing was seen for so long, and says which. A guess, which may cost a
+/// backup its work. Whoever is seen to live is never evicted here.
+pub fn evict_stalled(repository: &Repository, now: Timestamp, after: Duration) -> Result<Vec<Open>> {
+    let Some(cache) = repository.cache_dir() else { return Ok(Vec::new()) };
+    let mut doubtful = list(repository)?;
+    doubtful.retain(|open| open.alive != Some(true));
+    let packs = if doubtful.is_empty() { Vec::new() } else { repository.backend().list(Folder::Packs)? };
+    let sign = |open: &Open| {
+        let stored = packs.iter().filter(|stat| may_be_of(&stat.name.header_name(), &open.session)).count();
+        (open.session, stored as u64)
+    };
+    let since = stalled::since(&cache, now, &doubtful.iter().map(sign).collect::<Vec<_>>());
+    let mut evicted = Vec::new();
+    for (open, still) in doubtful.into_iter().zip(since) {
+        if still >= after && evict(repository, open.session)? {
+            evicted.push(open);
+        }
+    }
+    Ok(evicted)
+}
+
+/// What a backup is told whose session is not there any more.
+pub fn evicted() -> Error {
+    Error::new(
+        ErrorKind::Locked,
+        "this backup's session was evicted while it ran, so nothing was committed; run it again (what was stored is \
+         reused)",
+    )
 }
 
 /// Removes what evicted sessions left: none of them can commit any more.

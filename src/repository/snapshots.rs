@@ -1,9 +1,10 @@
 //! Snapshots: list them, find the one that is meant.
 
+use super::drills::Drilled;
 use super::notes::{self, Pin};
 pub use super::notes::{read as read_note, set_tags};
 use super::trash::Forgotten;
-use super::{Repository, copies};
+use super::{Repository, copies, schema};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{FrameKind, decode_frame_header};
@@ -58,6 +59,10 @@ pub struct Listing {
     pub unclear: BTreeSet<SnapshotId>,
     /// What came of rules tried on snapshots, the oldest first.
     pub rules: BTreeMap<SnapshotId, Vec<RulesTried>>,
+    /// What came of drills, the oldest first.
+    pub drills: BTreeMap<SnapshotId, Vec<Drilled>>,
+    /// Safety snapshots whose restore left no mixture.
+    pub settled: BTreeSet<SnapshotId>,
     /// Notes that cannot be read, with the reason. Any of them may be a pin.
     pub unread_notes: Vec<(FileName, String)>,
     /// Snapshots whose own file is damaged and whose second copy was read.
@@ -169,14 +174,14 @@ pub fn list(repository: &Repository) -> Result<Listing> {
     Ok(listing)
 }
 
-/// The snapshot meant by an id prefix (4 or more hex digits), `latest`, `latest~N` or `@TIME`. Safety snapshots are the state
+/// The snapshot meant by an id prefix (4 or more hex digits), `latest`, `latest~N`, `@TIME` or `before-schema:N`. Safety snapshots are the state
 /// that somebody wanted to get away from: they are only meant where they are named.
 pub fn resolve(listing: &Listing, text: &str, filter: &SnapshotFilter, now: Timestamp) -> Result<Listed> {
     let usual = |l: &&Listed| l.record.before_restore.is_none() && filter.matches(&l.record);
     let matching = || listing.snapshots.iter().filter(usual);
     let nothing = |what: String| Error::new(ErrorKind::NotFound, what);
     if let [(id, _), ..] = listing.damaged.as_slice()
-        && (text.starts_with("latest") || text.starts_with('@'))
+        && (text.starts_with("latest") || text.starts_with('@') || text.starts_with(schema::BEFORE))
     {
         // One of the unreadable ones may be the newest: an older state must not pass for the latest silently.
         return Err(Error::corrupt(format!(
@@ -184,6 +189,9 @@ pub fn resolve(listing: &Listing, text: &str, filter: &SnapshotFilter, now: Time
              them",
             id.short()
         )));
+    }
+    if let Some(version) = schema::parse_before(text) {
+        return schema::before(listing, version?, None, filter);
     }
     if let Some(back) = text.strip_prefix("latest") {
         let back = match back {
@@ -196,7 +204,10 @@ pub fn resolve(listing: &Listing, text: &str, filter: &SnapshotFilter, now: Time
             }
             (_, 0) => nothing("the repository has no snapshots yet".to_owned()),
             (0, _) => nothing("no snapshot matches the host, tags and paths asked for".to_owned()),
-            _ => nothing(format!("there are only {} matching snapshots", matching().count())),
+            _ => nothing(match matching().count() {
+                1 => "only one snapshot matches".to_owned(),
+                matches => format!("only {matches} snapshots match"),
+            }),
         });
     }
     if let Some(time) = text.strip_prefix('@') {
@@ -235,7 +246,7 @@ pub fn resolve(listing: &Listing, text: &str, filter: &SnapshotFilter, now: Time
 
 fn unclear(text: &str) -> Error {
     Error::invalid(format!(
-        "`{text}` names no snapshot; use an id (4 or more hex digits), latest, latest~N or @TIME"
+        "`{text}` names no snapshot; use an id (4 or more hex digits), latest, latest~N, @TIME or before-schema:N"
     ))
 }
 

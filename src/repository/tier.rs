@@ -11,6 +11,7 @@ use crate::id::{CHUNK_ID_LEN, ChunkId, Name};
 use redb::{
     Database, Durability, ReadOnlyDatabase, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
 };
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 type IdKey = &'static [u8; CHUNK_ID_LEN];
@@ -24,7 +25,10 @@ const PAGE_CACHE_BYTES: usize = 2 << 20;
 
 /// Part of the index.
 pub struct Tier {
+    /// By number. Those that are gone, too.
     pub packs: Vec<PackInfo>,
+    /// Numbers of packs that are not there any more: no copy in them is ever returned.
+    gone: HashSet<u32>,
     chunks: Chunks,
 }
 
@@ -111,7 +115,7 @@ fn all_copies(value: &[u8]) -> Option<Vec<Copy>> {
 impl Tier {
     /// `listed` sorted by id, copies of a chunk by depth.
     pub fn in_memory(packs: Vec<PackInfo>, listed: Vec<Listed>) -> Self {
-        Tier { packs, chunks: Chunks::Memory(listed) }
+        Tier { packs, gone: HashSet::new(), chunks: Chunks::Memory(listed) }
     }
 
     pub fn path(&self) -> Option<&Path> {
@@ -121,9 +125,36 @@ impl Tier {
         }
     }
 
+    /// Leaves out what lies in packs of which `is_there` is false.
+    pub fn leave_out(&mut self, is_there: impl Fn(&PackInfo) -> bool) {
+        let numbered = self.packs.iter().zip(0..);
+        self.gone = numbered.filter(|(pack, _)| !is_there(pack)).map(|(_, number)| number).collect();
+    }
+
+    /// The packs that are there.
+    pub fn there(&self) -> impl Iterator<Item = &PackInfo> {
+        self.packs.iter().zip(0..).filter(|(_, number)| !self.gone.contains(number)).map(|(pack, _)| pack)
+    }
+
+    /// Does without the filter, which takes memory: for a tier that is only to be read from its beginning to its end.
+    pub fn drop_filter(&mut self) {
+        if let Chunks::Disk(disk) = &mut self.chunks {
+            disk.filter = None;
+        }
+    }
+
     /// The copy with the shortest history as it was written, and its number. All copies of all chunks of a tier are
-    /// numbered from 0, in order of id.
+    /// numbered from 0, in order of id; those in packs that are gone keep their numbers.
     pub fn get(&self, id: &ChunkId) -> Result<Option<(Place, u32)>> {
+        match self.first(id)? {
+            Some((place, _)) if self.gone.contains(&place.pack) => {
+                Ok(self.copies(id)?.first().map(|copy| (copy.place, copy.number)))
+            }
+            found => Ok(found),
+        }
+    }
+
+    fn first(&self, id: &ChunkId) -> Result<Option<(Place, u32)>> {
         match &self.chunks {
             Chunks::Memory(listed) => {
                 let first = listed.partition_point(|l| l.id < *id);
@@ -139,6 +170,12 @@ impl Tier {
 
     /// Every copy, the one with the shortest history first.
     pub fn copies(&self, id: &ChunkId) -> Result<Vec<Copy>> {
+        let mut copies = self.listed_copies(id)?;
+        copies.retain(|copy| !self.gone.contains(&copy.place.pack));
+        Ok(copies)
+    }
+
+    fn listed_copies(&self, id: &ChunkId) -> Result<Vec<Copy>> {
         match &self.chunks {
             Chunks::Memory(listed) => {
                 let first = listed.partition_point(|l| l.id < *id);
@@ -160,6 +197,13 @@ impl Tier {
 
     /// Every copy in order of its number.
     pub fn for_each(&self, each: &mut dyn FnMut(u32, Listed) -> Result<()>) -> Result<()> {
+        self.for_each_listed(&mut |number, listed| match self.gone.contains(&listed.place.pack) {
+            true => Ok(()),
+            false => each(number, listed),
+        })
+    }
+
+    fn for_each_listed(&self, each: &mut dyn FnMut(u32, Listed) -> Result<()>) -> Result<()> {
         match &self.chunks {
             Chunks::Memory(listed) => {
                 listed.iter().enumerate().try_for_each(|(i, l)| each(i as u32, l.clone()))
@@ -177,7 +221,7 @@ impl Tier {
         }
     }
 
-    /// Copies listed.
+    /// Copies listed, those in packs that are gone, too.
     pub fn count(&self) -> u64 {
         match &self.chunks {
             Chunks::Memory(listed) => listed.len() as u64,
@@ -198,7 +242,7 @@ impl Tier {
         let count = read.open_table(COUNT).map_err(broken)?.get(()).map_err(broken)?;
         let count = count.ok_or_else(|| broken("no count"))?.value();
         let disk = Disk { path: path.to_path_buf(), chunks, count, filter: Filter::load(path), _db: db };
-        Ok(Tier { packs, chunks: Chunks::Disk(Box::new(disk)) })
+        Ok(Tier { packs, gone: HashSet::new(), chunks: Chunks::Disk(Box::new(disk)) })
     }
 
     /// Writes a tier file of at most `chunks` chunks under a random name in `dir` and opens it. `fill` gives the chunks in order of id,

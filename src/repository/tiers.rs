@@ -13,7 +13,8 @@ const TIERS_MERGED: usize = 8;
 /// All tiers of fewer chunks count as of one size.
 const TIER_CHUNKS_MIN: u64 = 4096;
 
-fn is_days_old(path: &Path) -> bool {
+/// Whether nobody has written this file for days.
+pub fn is_days_old(path: &Path) -> bool {
     let age = std::fs::metadata(path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
     age.is_some_and(|age| age.as_secs() > 2 * 86_400)
 }
@@ -49,23 +50,31 @@ pub fn open_tiers(dir: &Path, listed: &mut HashMap<PackId, u64>) -> Vec<Tier> {
     tiers
 }
 
-/// Merges sorted tiers into one file, streaming.
+/// Merges sorted tiers into one file, streaming; what lies in packs that are gone is left behind.
 pub fn merge_tiers(dir: &Path, tiers: &[Tier]) -> Result<Tier> {
-    let packs: Vec<PackInfo> = tiers.iter().flat_map(|t| t.packs.iter().copied()).collect();
-    let mut first = Vec::new();
-    let mut offset = 0;
+    let packs: Vec<PackInfo> = tiers.iter().flat_map(Tier::there).copied().collect();
+    // New numbers by the old ones, tier by tier.
+    let mut next = 0;
+    let mut numbers = Vec::new();
     for tier in tiers {
-        first.push(offset);
-        offset += tier.packs.len() as u32;
+        let there: Vec<PackId> = tier.there().map(|pack| pack.id).collect();
+        let mut kept = there.iter().peekable();
+        let number = |pack: &PackInfo| {
+            let taken = kept.next_if(|id| **id == pack.id).map(|_| next);
+            next += u32::from(taken.is_some());
+            taken.unwrap_or(u32::MAX)
+        };
+        numbers.push(tier.packs.iter().map(number).collect::<Vec<u32>>());
     }
     // The tiers are read side by side on threads of their own, a bounded number of entries ahead.
     std::thread::scope(|scope| {
         let mut heads = Vec::new();
-        for (tier, first) in tiers.iter().zip(first) {
+        for (tier, numbers) in tiers.iter().zip(&numbers) {
             let (send, receive) = crossbeam_channel::bounded::<Result<Listed>>(4096);
             scope.spawn(move || {
                 let sent = tier.for_each(&mut |_, mut listed| {
-                    listed.place.pack += first;
+                    let number = numbers.get(listed.place.pack as usize).copied();
+                    listed.place.pack = number.unwrap_or(u32::MAX);
                     send.send(Ok(listed)).map_err(|_| Error::corrupt("merge abandoned"))
                 });
                 if let Err(e) = sent {
@@ -104,8 +113,10 @@ pub fn settle(tiers: &mut Vec<Tier>, dir: &Path, from: usize) {
         sizes.sort_unstable();
         let many = sizes.chunk_by(|a, b| a == b).find(|same| same.len() >= TIERS_MERGED);
         let Some(same) = many.and_then(|same| same.first().copied()) else { return };
-        let (chosen, rest): (Vec<Tier>, Vec<Tier>) = tiers.drain(from..).partition(|t| size(t) == same);
+        let (mut chosen, rest): (Vec<Tier>, Vec<Tier>) = tiers.drain(from..).partition(|t| size(t) == same);
         tiers.extend(rest);
+        // Beside the filter of the new one they would take twice the memory.
+        chosen.iter_mut().for_each(Tier::drop_filter);
         let Ok(merged) = merge_tiers(dir, &chosen) else {
             tiers.extend(chosen);
             return;

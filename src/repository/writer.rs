@@ -5,12 +5,12 @@ use super::copies;
 use super::encode::{FrameBuilder, History, SealedFrame};
 use super::index::Index;
 use super::packer::{Packed, Packer};
-use super::reader::Reader;
+use super::reader::{Past, Reader};
 use super::segments;
 use super::sighting::Sighting;
 use super::witness;
 use crate::backend::SessionFile;
-use crate::compress::Level;
+use crate::compress::{Level, Search};
 use crate::crypto::ChunkSort;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::format::frame::FrameKind;
@@ -34,24 +34,35 @@ pub struct DeltaPolicy {
     radix: u8,
     depth_max: u8,
     /// Whole again when the difference takes more than this share of a whole copy, in per cent.
-    rebase_percent: u8,
+    pub(super) rebase_percent: u8,
+    pub(super) search: Search,
     /// Plain bytes that whole copies share a body with, at most.
     solid_bytes: usize,
 }
 
 impl DeltaPolicy {
     /// Content: v & (v - 1), at most 8 steps.
-    pub const CONTENT: DeltaPolicy =
-        DeltaPolicy { radix: 2, depth_max: 8, rebase_percent: 50, solid_bytes: usize::MAX };
+    pub const CONTENT: DeltaPolicy = DeltaPolicy {
+        radix: 2,
+        depth_max: 8,
+        rebase_percent: 50,
+        search: Search::Close,
+        solid_bytes: usize::MAX,
+    };
     /// Manifest groups, which change every time and are small.
-    pub const MANIFEST: DeltaPolicy =
-        DeltaPolicy { radix: 16, depth_max: 30, rebase_percent: 50, solid_bytes: usize::MAX };
-    /// Database pages: a single one must be had without decoding much.
-    pub const DATABASE: DeltaPolicy =
-        DeltaPolicy { radix: 2, depth_max: 8, rebase_percent: 50, solid_bytes: 256 << 10 };
+    pub const MANIFEST: DeltaPolicy = DeltaPolicy { radix: 16, depth_max: 30, ..DeltaPolicy::CONTENT };
+    /// Database pages: a single one must be had without decoding much. They change at every backup, so that a difference to
+    /// what stood there long ago is many times that to the last version.
+    pub const DATABASE: DeltaPolicy = DeltaPolicy {
+        radix: 4,
+        depth_max: 9,
+        search: Search::Quick,
+        solid_bytes: 256 << 10,
+        ..DeltaPolicy::CONTENT
+    };
     /// Database pages that have moved: their bases lie scattered, and whole copies would be all of them.
     pub const RELOCATED: DeltaPolicy =
-        DeltaPolicy { radix: 2, depth_max: 8, rebase_percent: 80, solid_bytes: 256 << 10 };
+        DeltaPolicy { rebase_percent: 80, solid_bytes: 256 << 10, ..DeltaPolicy::CONTENT };
 
     fn base_of(self, version: u8) -> u8 {
         let radix = u32::from(self.radix);
@@ -235,11 +246,7 @@ impl Writer {
         let file = self.file.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let mut file = file.ok_or_else(|| Error::invalid("this session has ended"))?;
         let evicted = |e: Error| match e.kind() {
-            ErrorKind::NotFound => Error::new(
-                ErrorKind::Locked,
-                "this backup's session was evicted while it ran, so nothing was committed; run it again \
-                 (what was stored is reused)",
-            ),
+            ErrorKind::NotFound => super::sessions::evicted(),
             _ => e,
         };
         if let Err(e) = file.append(&sealed) {
@@ -335,7 +342,7 @@ impl Lane<'_> {
             && self.writer.level.zstd.is_some()
             && let Some(history) = self.history(plain, parents, policy)?
         {
-            let (stored, frame) = self.builder.add_changed(id, plain, &history, policy.rebase_percent)?;
+            let (stored, frame) = self.builder.add_changed(id, plain, &history, policy)?;
             self.send(frame)?;
             if stored {
                 return Ok(());
@@ -356,7 +363,7 @@ impl Lane<'_> {
         let Some(history) = history.filter(|_| self.writer.level.zstd.is_some()) else {
             return self.store(id, plain, &[], policy);
         };
-        let (stored, frame) = self.builder.add_changed(id, plain, history, policy.rebase_percent)?;
+        let (stored, frame) = self.builder.add_changed(id, plain, history, policy)?;
         self.send(frame)?;
         if !stored {
             return self.store(id, plain, &[], policy);
@@ -400,7 +407,7 @@ impl Lane<'_> {
         version: u8,
         depth: u8,
     ) -> Result<Option<History>> {
-        let mut bytes = Vec::new();
+        let (mut bytes, mut only) = (Vec::new(), None);
         for base in &bases {
             let chunk = match self.writer.reader.get(self.sort, base) {
                 Ok(chunk) => chunk,
@@ -411,8 +418,12 @@ impl Lane<'_> {
             if bytes.len() + chunk.len() > limit::PREFIX_BYTES_MAX {
                 return Ok(None);
             }
-            bytes.extend_from_slice(&chunk);
+            match bases.len() {
+                1 => only = Some(chunk),
+                _ => bytes.extend_from_slice(&chunk),
+            }
         }
+        let bytes = only.map_or(Past::Joined(bytes), Past::One);
         if bytes.is_empty() {
             return Ok(None);
         }

@@ -70,6 +70,7 @@ pub fn execute(reader: &Reader, plan: &Plan, progress: &Progress, report: &dyn R
         salvage: options.salvage,
         deletes: options.delete,
         in_place: options.in_place.as_ref(),
+        stage: plan.stage.as_ref(),
     };
     let course = Course::new(plan, &rules, &tally, (reader, Some(&beneath)), (false, made))?;
     let (send, receive) = sync_channel::<Batch>(1);

@@ -6,6 +6,7 @@
 
 use super::decide::{Rules, Verdict};
 use super::same::Same;
+use super::stage::is_stage;
 use super::tally::Tally;
 use super::{Overwrite, Plan, What, database, place};
 use crate::error::{Context, Error, Result};
@@ -118,6 +119,7 @@ impl Children {
             match name.map(|name| here.to_bytes().cmp(name)) {
                 Some(std::cmp::Ordering::Greater) => return,
                 Some(std::cmp::Ordering::Equal) => {}
+                _ if is_stage(here.to_bytes()) => {}
                 _ => self.extras.push(here.to_owned()),
             }
             self.next += 1;

@@ -27,6 +27,8 @@ use crate::sqlite::{COMPANIONS, MAGIC, wal};
 use std::cell::RefCell;
 use std::ffi::{CStr, CString};
 use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Up to this size the staged image is checked in full.
 const FULL_CHECK_BYTES: u64 = 256 << 20;
@@ -171,29 +173,31 @@ impl Restoring<'_> {
             return Err(Error::invalid("a database's remains stand beside something that is not a file"));
         }
         let mut temp = Temp::new(dir, &self.names);
-        let file = beneath::create_file(dir, temp.name(), PRIVATE_FILE).context(|| "cannot make the file")?;
-        temp.there = true;
-        let mut staged = Staged(file);
-        self.stage(entry, &mut staged.0)?;
-        self.judge(entry, &staged.0)?;
+        let mut staged = match self.staged(job, dir, &mut temp) {
+            // Compared and judged on the stage.
+            Some(file) => Staged(file),
+            None => {
+                let made = beneath::create_file(dir, temp.name(), PRIVATE_FILE);
+                let mut staged = Staged(made.context(|| "cannot make the file")?);
+                temp.there = true;
+                self.write_out(entry, &mut staged.0)?;
+                let again = staged.0.try_clone().context(|| "cannot read it again")?;
+                judge(entry, Staged(again), self.tally.progress.stop_flag())?;
+                staged
+            }
+        };
         reach("database-staged");
-        let (main, log) = (look(&place, "")?, look(&place, "-wal")?);
         let keep_going = || self.tally.progress.keep_going();
-        let manner = Manner { wait: how.wait, keep_going: &keep_going };
+        let before = || self.save_again(&entry.path, how);
+        let manner = Manner { wait: how.wait, keep_going: &keep_going, before: &before };
         // What was stored as it lay is a state only together with what was stored beside it.
         let way = match entry.flags.has(Flags::UNVERIFIED) {
             true => raw(&place)?,
             false => prepare(&place, &mut staged, &manner)?,
         };
         match way {
-            Way::Exchanged(_) => {
-                add(&self.tally.databases_exchanged, 1);
-                if written_since(how, [main, log]) {
-                    let what = "was written to after the safety snapshot was made; those last changes are in no snapshot";
-                    self.tally.warning(&entry.path, what);
-                }
-            }
-            Way::Replace(closed) if written_since(how, [main, log]) => {
+            Way::Exchanged(_) => add(&self.tally.databases_exchanged, 1),
+            Way::Replace(closed) if written_since(how, &closed.found) => {
                 closed.give_back();
                 let what =
                     "was written to after the safety snapshot was made, and is left alone; do it again";
@@ -219,32 +223,32 @@ impl Restoring<'_> {
         Ok(())
     }
 
-    fn stage(&self, entry: &Entry, file: &mut File) -> Result<()> {
+    /// Under the lock that the exchange of pages holds: what was committed after the safety snapshot goes into another one.
+    fn save_again(&self, path: &[u8], how: &InPlace) -> Result<()> {
+        let Some(resave) = &how.resave else { return Ok(()) };
+        reach("before-saving-again");
+        let made = (resave.0)(path);
+        let made = made.map_err(|e| {
+            e.context(
+                "what was written to it after the safety snapshot could not be saved; nothing was changed",
+            )
+        })?;
+        if let Some(id) = made {
+            let what = format!(
+                "was written to after the safety snapshot was made; safety snapshot {} holds that, too",
+                id.short()
+            );
+            self.tally.warning(path, what);
+        }
+        Ok(())
+    }
+
+    fn write_out(&self, entry: &Entry, file: &mut File) -> Result<()> {
         content::fill(self.reader, &entry.content, file, self.sparse, self.tally.progress)?;
         file.sync_all().context(|| "cannot write it out")?;
         storage::forget_cached(&*file);
         compare_open(self.reader, self.tally.progress, file, &entry.content)
             .map_err(|e| e.context("what was written beside it is not what was stored; nothing was changed"))
-    }
-
-    /// What SQLite says of the staged image; a database that is damaged in itself takes no sound one's place.
-    fn judge(&self, entry: &Entry, staged: &File) -> Result<()> {
-        let size = entry.content.size;
-        if entry.flags.has(Flags::UNVERIFIED) || size == 0 {
-            return Ok(());
-        }
-        let depth = if size <= FULL_CHECK_BYTES { Depth::Full } else { Depth::Quick };
-        let file = staged.try_clone().context(|| "cannot read it again")?;
-        let findings = check::check(Box::new(Staged(file)), depth, self.tally.progress.stop_flag())?;
-        if findings.verdict != Verdict::Bad {
-            return Ok(());
-        }
-        let what = format!(
-            "the snapshot's database is damaged in itself ({}); nothing was changed. Choose an earlier snapshot, or \
-             restore this one to another place with --target",
-            findings.messages.join("; ")
-        );
-        Err(Error::new(ErrorKind::Refused, what))
     }
 
     /// Nobody has the old one open, and what stands beside it goes before the new one comes.
@@ -268,14 +272,29 @@ impl Restoring<'_> {
     }
 }
 
-/// Whether the database was written to between the safety snapshot and our own change, as far as its files told when it was
-/// its turn.
-fn written_since(how: &InPlace, files: [Option<Status>; 2]) -> bool {
-    how.saved.is_some_and(|saved| files.iter().flatten().any(|status| status.mtime > saved))
+/// What SQLite says of the staged image; a database that is damaged in itself takes no sound one's place.
+pub fn judge(entry: &Entry, staged: Staged, stop: Arc<AtomicBool>) -> Result<()> {
+    let size = entry.content.size;
+    if entry.flags.has(Flags::UNVERIFIED) || size == 0 {
+        return Ok(());
+    }
+    let depth = if size <= FULL_CHECK_BYTES { Depth::Full } else { Depth::Quick };
+    let findings = check::check(Box::new(staged), depth, stop)?;
+    if findings.verdict != Verdict::Bad {
+        return Ok(());
+    }
+    let what = format!(
+        "the snapshot's database is damaged in itself ({}); nothing was changed. Choose an earlier snapshot, or restore this \
+         one to another place with --target",
+        findings.messages.join("; ")
+    );
+    Err(Error::new(ErrorKind::Refused, what))
 }
 
-fn look(place: &Place, suffix: &str) -> Result<Option<Status>> {
-    place.status(suffix).context(|| "cannot look at the database")
+/// Whether the database was written to between the safety snapshot and our own change, by its files as they were when nobody
+/// else could write any more.
+fn written_since(how: &InPlace, found: &[Option<Status>; 2]) -> bool {
+    how.saved.is_some_and(|saved| found.iter().flatten().any(|status| status.mtime > saved))
 }
 
 /// For a file that is no state by itself: only while nobody has what stands there open.

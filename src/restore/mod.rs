@@ -19,6 +19,7 @@ mod plan;
 mod preview;
 mod salvage;
 mod select;
+mod stage;
 mod tally;
 pub mod value;
 mod verify;
@@ -26,7 +27,7 @@ mod verify;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::Metadata;
-use crate::id::ChunkId;
+use crate::id::{ChunkId, SnapshotId};
 use crate::manifest::walk::Groups;
 use crate::os::dir::Status;
 use crate::progress::{Progress, Report};
@@ -34,7 +35,10 @@ use crate::repository::reader::Reader;
 use select::Select;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+pub use stage::{Stage, is_stage};
 
 /// What happens to something that stands in the target already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,10 +100,25 @@ pub struct InPlace {
     pub base: Vec<u8>,
     /// What was changed after this is in no safety snapshot, and is left alone.
     pub saved: Option<Timestamp>,
+    /// How to bring the safety snapshot up to date with a database that is in use.
+    pub resave: Option<Resave>,
     /// Where copies of databases go while they are compared.
     pub scratch: PathBuf,
     /// How long to wait for somebody who keeps a database locked.
     pub wait: Duration,
+}
+
+/// Makes the safety snapshot once more if the database at a stored path is not as it holds it, and says by which name. To be
+/// called under a lock that keeps writers out until the restore has changed the database.
+#[derive(Clone)]
+pub struct Resave(pub Arc<Resaving>);
+
+type Resaving = dyn Fn(&[u8]) -> Result<Option<SnapshotId>> + Send + Sync;
+
+impl std::fmt::Debug for Resave {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Resave")
+    }
 }
 
 impl InPlace {
@@ -134,6 +153,16 @@ pub struct Plan {
     /// Entries and bytes at or below `below`, whatever the patterns say.
     pub entries: u64,
     pub bytes: u64,
+    /// Where files are ready that only need their names.
+    stage: Option<Stage>,
+}
+
+impl Plan {
+    /// With files that were written beside the target before.
+    #[must_use]
+    pub fn with_stage(self, stage: Option<Stage>) -> Self {
+        Plan { stage, ..self }
+    }
 }
 
 /// What is done with one thing; the answer to "what would happen".
@@ -282,6 +311,19 @@ pub fn preview(
     each: &mut dyn FnMut(&Action<'_>) -> Result<()>,
 ) -> Result<Counts> {
     preview::preview(reader, plan, progress, report, each)
+}
+
+/// Compares everything that the plan means with what stands in the target, whoever put it there. What is missing or differs is
+/// reported and counted (`verify_failed`; what is right as `files_verified` and `total_bytes`). `database` hears the stored path
+/// of each file that begins as a database does.
+pub fn compare(
+    reader: &Reader,
+    plan: &Plan,
+    progress: &Progress,
+    report: &dyn Report,
+    database: &mut dyn FnMut(&[u8]),
+) -> Result<Summary> {
+    verify::everything(reader, plan, progress, report, database)
 }
 
 /// Restores. What fails is reported and counted, and the rest goes on; only a full disk, a target that cannot be

@@ -10,6 +10,7 @@ use super::course::Job;
 use super::database;
 use super::decide::{Rules, Verdict};
 use super::links::{Links, Source};
+use super::stage::Stage;
 use super::tally::{Tally, add, is_fatal};
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::format::entry::{Entry, Flags, Kind};
@@ -41,6 +42,7 @@ pub struct Restoring<'a> {
     pub salvage: bool,
     pub deletes: bool,
     pub in_place: Option<&'a InPlace>,
+    pub stage: Option<&'a Stage>,
 }
 
 /// Temporary names of one run: `.snapkeep-` and 16 hex digits and `.tmp`.
@@ -160,15 +162,23 @@ impl Restoring<'_> {
     fn file(&self, job: &Job, dir: &Handle) -> Result<()> {
         let entry = &job.entry;
         let mut temp = Temp::new(dir, &self.names);
-        // Nobody can look into a directory that this run has made; elsewhere the final permissions come last.
-        let mode = if job.private { entry.meta.mode & 0o777 } else { PRIVATE_FILE };
-        let file = beneath::create_file(dir, temp.name(), mode).context(|| "cannot make the file")?;
-        temp.there = true;
-        let filled = content::fill(self.reader, &entry.content, &file, self.sparse, self.tally.progress);
-        if let Err(e) = filled {
-            drop(temp);
-            return Err(if self.salvage && e.kind().is_unreadable() { self.rescue(job, dir, e)? } else { e });
-        }
+        let file = match self.staged(job, dir, &mut temp) {
+            Some(file) => file,
+            None => {
+                // Nobody can look into a directory that this run has made; elsewhere the final permissions come last.
+                let mode = if job.private { entry.meta.mode & 0o777 } else { PRIVATE_FILE };
+                let made = beneath::create_file(dir, temp.name(), mode).context(|| "cannot make the file")?;
+                temp.there = true;
+                let filled =
+                    content::fill(self.reader, &entry.content, &made, self.sparse, self.tally.progress);
+                if let Err(e) = filled {
+                    drop(temp);
+                    let saves = self.salvage && e.kind().is_unreadable();
+                    return Err(if saves { self.rescue(job, dir, e)? } else { e });
+                }
+                made
+            }
+        };
         let id = self.finish_file(job, &file)?;
         if self.in_place.is_some() {
             // What it replaces was durable.
@@ -188,6 +198,13 @@ impl Restoring<'_> {
         Ok(())
     }
 
+    /// The file from the stage, under the temporary name.
+    pub fn staged(&self, job: &Job, dir: &Handle, temp: &mut Temp<'_>) -> Option<File> {
+        let file = self.stage?.take(job.at, dir, temp.name())?;
+        temp.there = true;
+        Some(file)
+    }
+
     /// What is left of a damaged file gets another name; the file itself stays one that was not restored.
     fn rescue(&self, job: &Job, dir: &Handle, trouble: Error) -> Result<Error> {
         let kept = self.keep_damaged(job, dir, trouble.clone())?;
@@ -205,7 +222,8 @@ impl Restoring<'_> {
     /// Metadata by the open file, so that it is there before the name is.
     pub fn finish_file(&self, job: &Job, file: &File) -> Result<(u64, u64)> {
         let status = dir::status_of(file).context(|| "cannot look at the new file")?;
-        let bare = !job.inherits;
+        // A stage may have handed down what its own directory hands down.
+        let bare = !job.inherits && self.stage.is_none();
         let problems = apply::apply_open(file, &status, bare, &job.entry.meta, &self.rules.apply);
         self.tell(&job.entry, &problems);
         Ok(status.id())

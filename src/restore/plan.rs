@@ -55,6 +55,7 @@ pub fn plan(reader: &Reader, root: &ChunkId, target: &Path, options: &RestoreOpt
         above,
         entries,
         bytes,
+        stage: None,
     };
     if options.delete {
         may_delete(reader, &plan)?;

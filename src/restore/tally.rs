@@ -90,6 +90,13 @@ impl<'a> Tally<'a> {
         self.progress.add_file(entry.content.size);
     }
 
+    /// A file that is ready to get its name.
+    pub fn count_staged(&self, entry: &Entry) {
+        add(&self.files_verified, 1);
+        add(&self.bytes_restored, entry.content.size);
+        self.progress.add_file(0);
+    }
+
     /// An entry that could not be restored.
     pub fn failed(&self, entry: &Entry) {
         add(&self.files_failed, u64::from(!entry.is_dir()));

@@ -2,16 +2,17 @@
 //!
 //! A chunk's name is a keyed hash of its bytes, so nothing but the manifest has to be fetched for this.
 
-use super::Plan;
 use super::tally::{Tally, add, is_fatal};
+use super::{Plan, Summary};
 use crate::crypto::ChunkSort;
 use crate::error::{Context, Error, Result};
-use crate::format::entry::{Content, Entry, Extent};
+use crate::format::entry::{Content, Entry, Extent, Kind};
 use crate::manifest::content::extents;
 use crate::os::beneath::Beneath;
 use crate::os::{dir, storage};
-use crate::progress::Progress;
+use crate::progress::{Progress, Report};
 use crate::repository::reader::Reader;
+use crate::sqlite::place::Place;
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use std::ffi::CString;
 use std::fs::File;
@@ -87,6 +88,72 @@ pub fn verify(
         })?;
     }
     Ok(())
+}
+
+/// Compares every entry that is meant, be it marked or not.
+pub fn everything(
+    reader: &Reader,
+    plan: &Plan,
+    progress: &Progress,
+    report: &dyn Report,
+    database: &mut dyn FnMut(&[u8]),
+) -> Result<Summary> {
+    let tally = Tally::new(progress, report);
+    let beneath = Beneath::open(&plan.target).context(|| format!("cannot open {}", plan.target.display()))?;
+    for number in plan.range.clone() {
+        let entries: Vec<Entry> =
+            plan.groups.read(reader, number)?.into_iter().filter(|entry| plan.is_meant(entry)).collect();
+        let found = entries.par_iter().map(|entry| {
+            progress.keep_going()?;
+            progress.set_current(&entry.path);
+            match compare_one(reader, plan, &beneath, &tally, entry) {
+                Ok(is_database) => {
+                    add(&tally.files_verified, u64::from(entry.is_file()));
+                    add(&tally.total_bytes, if entry.is_file() { entry.content.size } else { 0 });
+                    Ok(is_database)
+                }
+                Err(e) if is_fatal(&e) => Err(e),
+                Err(e) => {
+                    add(&tally.verify_failed, 1);
+                    tally.problem(&entry.path, "verify", &e);
+                    Ok(false)
+                }
+            }
+        });
+        let found = found.collect::<Result<Vec<bool>>>()?;
+        entries.iter().zip(found).filter(|(_, is)| *is).for_each(|(entry, _)| database(&entry.path));
+    }
+    Ok(tally.summary())
+}
+
+/// Whether it is a database; an error when it is not as stored.
+fn compare_one(
+    reader: &Reader,
+    plan: &Plan,
+    beneath: &Beneath,
+    tally: &Tally<'_>,
+    entry: &Entry,
+) -> Result<bool> {
+    let cannot = || "cannot find it again";
+    match &entry.kind {
+        Kind::File => {
+            compare(reader, plan, beneath, tally, entry)?;
+            let (dir, name) = beneath.parent(plan.relative(&entry.path), false).context(cannot)?;
+            let name = CString::new(name).map_err(|_| Error::invalid("a name with a NUL"))?;
+            Ok(matches!(Place::new(dir, &name).header(), Ok(Some(_))))
+        }
+        Kind::Directory => beneath.dir(plan.relative(&entry.path)).context(cannot).map(|_| false),
+        Kind::Symlink(target) => {
+            let (dir, name) = beneath.parent(plan.relative(&entry.path), false).context(cannot)?;
+            let found = rustix::fs::readlinkat(&dir, name, Vec::new());
+            match found.map_err(std::io::Error::from).context(cannot)?.as_bytes() == target.as_slice() {
+                true => Ok(false),
+                false => Err(Error::corrupt("is a link to something else")),
+            }
+        }
+        // Who is not root cannot make them all, and they hold nothing.
+        _ => Ok(false),
+    }
 }
 
 fn compare(reader: &Reader, plan: &Plan, beneath: &Beneath, tally: &Tally<'_>, entry: &Entry) -> Result<()> {

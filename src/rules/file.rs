@@ -1,9 +1,12 @@
 //! A rules file: TOML to rules, every mistake in it named.
 
 use super::schema::Schema;
+use super::sql::{SqlCheck, TIME_MAX, Wanted};
 use super::{Check, JsonCheck, Refer, Rule, Rules};
 use crate::error::{Error, Result};
 use crate::json::pointer::Pointer;
+use crate::sqlite::query::Value;
+use crate::units;
 use globset::{GlobBuilder, GlobMatcher};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -39,6 +42,11 @@ struct RuleText {
     unique: Vec<String>,
     #[serde(default)]
     refers: Vec<ReferText>,
+    database: Option<String>,
+    select: Option<String>,
+    expect: Option<String>,
+    equals: Option<toml::Value>,
+    timeout: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -80,7 +88,13 @@ fn rule(text: RuleText, load: &mut Load<'_>) -> Result<Rule> {
         || text.schema.is_some()
         || !text.unique.is_empty()
         || !text.refers.is_empty();
+    let for_databases =
+        text.select.is_some() || text.expect.is_some() || text.equals.is_some() || text.timeout.is_some();
     let (pattern, check) = match (&text.directories, &text.paths, &text.json) {
+        _ if text.database.is_none() && for_databases => {
+            let what = "select, expect, equals and timeout are asked of databases named with `database`";
+            return Err(Error::invalid(what));
+        }
         (Some(_), None, None) | (None, Some(_), None) if for_json => {
             let what = "keys, types, schema, unique and refers are asked of files named with `json`";
             return Err(Error::invalid(what));
@@ -88,7 +102,7 @@ fn rule(text: RuleText, load: &mut Load<'_>) -> Result<Rule> {
         (None, _, _) if !text.files.is_empty() => {
             return Err(Error::invalid("`files` are asked of directories named with `directories`"));
         }
-        (Some(pattern), None, None) => {
+        (Some(pattern), None, None) if text.database.is_none() => {
             let files = text.files.iter().map(|f| relative(f).map(|f| f.as_bytes().to_vec()));
             let files: Vec<_> = files.collect::<Result<_>>()?;
             if files.len() > 64 {
@@ -96,9 +110,17 @@ fn rule(text: RuleText, load: &mut Load<'_>) -> Result<Rule> {
             }
             (pattern.clone(), Check::Directories { files })
         }
-        (None, Some(pattern), None) => (pattern.clone(), Check::Paths),
-        (None, None, Some(pattern)) => (pattern.clone(), Check::Json(Box::new(json(&text, load)?))),
-        _ => return Err(Error::invalid("it needs exactly one of `directories`, `paths` and `json`")),
+        (None, Some(pattern), None) if text.database.is_none() => (pattern.clone(), Check::Paths),
+        (None, None, Some(pattern)) if text.database.is_none() => {
+            (pattern.clone(), Check::Json(Box::new(json(&text, load)?)))
+        }
+        (None, None, None) if !for_json && text.database.is_some() => {
+            (text.database.clone().unwrap_or_default(), Check::Sql(Box::new(sql(&text)?)))
+        }
+        _ => {
+            let what = "it needs exactly one of `directories`, `paths`, `json` and `database`, and only what fits it";
+            return Err(Error::invalid(what));
+        }
     };
     if let (Some(least), Some(most)) = (text.at_least, text.at_most)
         && least > most
@@ -130,6 +152,26 @@ fn json(text: &RuleText, load: &mut Load<'_>) -> Result<JsonCheck> {
         Schema::parse(&bytes).map_err(named)
     });
     Ok(JsonCheck { keys: pointers(&text.keys)?, types, schema, unique: pointers(&text.unique)?, refers })
+}
+
+fn sql(text: &RuleText) -> Result<SqlCheck> {
+    let select = text.select.clone().filter(|select| !select.trim().is_empty());
+    let select = select.ok_or_else(|| Error::invalid("it needs `select`, the question to the database"))?;
+    let wanted = match (text.expect.as_deref(), &text.equals) {
+        (Some("some"), None) => Wanted::Some,
+        (Some("none"), None) => Wanted::Nothing,
+        (None, Some(toml::Value::String(text))) => Wanted::Equals(Value::text(text)),
+        (None, Some(toml::Value::Integer(n))) => Wanted::Equals(Value::Integer(*n)),
+        (None, Some(toml::Value::Float(n))) => Wanted::Equals(Value::Real(*n)),
+        (None, Some(toml::Value::Boolean(b))) => Wanted::Equals(Value::Integer(i64::from(*b))),
+        (None, Some(_)) => return Err(Error::invalid("`equals` is a text, a number, true or false")),
+        _ => {
+            let what = "it needs one of `expect = \"some\"`, `expect = \"none\"` and `equals`";
+            return Err(Error::invalid(what));
+        }
+    };
+    let time = text.timeout.as_deref().map_or(Ok(TIME_MAX), units::parse_duration)?;
+    Ok(SqlCheck { select, wanted, time })
 }
 
 /// A path that stays below where it starts.

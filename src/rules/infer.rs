@@ -1,6 +1,7 @@
 //! A first rules file, from a look at a tree: what all of it has in common today.
 
-use super::run::{Read, Thing};
+use super::run::{Contents, Thing, Unasked};
+use super::sql;
 use crate::error::Result;
 use crate::json::Form;
 use crate::json::doc::{Doc, Kind};
@@ -10,6 +11,9 @@ use std::fmt::Write;
 /// JSON files looked into, and keys of one.
 const FILES_MAX: usize = 100_000;
 const KEYS_MAX: usize = 200;
+/// Databases asked, and tables of one that rules are made for.
+const DATABASES_MAX: usize = 1000;
+const TABLES_MAX: usize = 20;
 /// Files of one directory that are taken for a kind.
 const KIND_MIN: usize = 5;
 
@@ -34,18 +38,23 @@ pub struct Look {
     /// How many directories stand in each.
     children: BTreeMap<String, u64>,
     files: usize,
+    /// Sound databases, and the tables in them that are not empty.
+    databases: BTreeMap<String, Vec<String>>,
     /// Files that were not taken into account, and why the first was not.
     pub left_out: u64,
     pub first_left_out: Option<String>,
 }
 
 impl Look {
-    pub fn visit(&mut self, path: &[u8], thing: Thing, read: &mut Read<'_>) -> Result<()> {
+    pub fn visit(&mut self, path: &[u8], thing: Thing, file: &mut dyn Contents) -> Result<()> {
         let Ok(path) = std::str::from_utf8(path) else { return Ok(()) };
         let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
         if thing == Thing::Directory {
             *self.children.entry(above.to_owned()).or_default() += 1;
             return Ok(());
+        }
+        if thing == Thing::File && !sql::is_companion(path.as_bytes()) && file.is_database() {
+            return self.database(path, file);
         }
         if thing != Thing::File || Form::of(name.as_bytes()) != Some(Form::Document) {
             return Ok(());
@@ -55,11 +64,32 @@ impl Look {
             self.leave_out(path, "there are more than 100,000 JSON files");
             return Ok(());
         }
-        let text = read()?;
+        let text = file.bytes()?;
         let doc = text.as_ref().map_err(Clone::clone);
         match doc.and_then(|text| Doc::parse(text).map_err(|fault| fault.to_string())) {
             Ok(doc) => self.take(path, above, name, &doc),
             Err(why) => self.leave_out(path, &why),
+        }
+        Ok(())
+    }
+
+    fn database(&mut self, path: &str, file: &mut dyn Contents) -> Result<()> {
+        if self.databases.len() >= DATABASES_MAX {
+            self.leave_out(path, "there are more than 1,000 databases");
+            return Ok(());
+        }
+        let mut found = Ok(Vec::new());
+        let asked = file.database(&mut |reading| {
+            found = sql::filled_tables(reading, TABLES_MAX)?;
+            Ok(())
+        })?;
+        match (asked, found) {
+            (Ok(()), Ok(tables)) => {
+                self.databases.insert(path.to_owned(), tables);
+            }
+            (Ok(()), Err(why)) | (Err(Unasked::Bad(why) | Unasked::Cannot(why)), _) => {
+                self.leave_out(path, &why);
+            }
         }
         Ok(())
     }
@@ -134,7 +164,29 @@ impl Look {
                 alike.rule(pattern, &mut out);
             }
         }
+        for (path, tables) in &self.databases {
+            database_rules(path, tables, &mut out);
+        }
         out
+    }
+}
+
+/// What holds of a database today and should hold of any backup of it.
+fn database_rules(path: &str, tables: &[String], out: &mut String) {
+    let database = quoted(&globset::escape(path));
+    let mut rule = |name: String, select: String, wanted: &str| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            out,
+            "\n[[rule]]\nname = {}\ndatabase = {database}\nselect = {}\n{wanted}",
+            quoted(&name),
+            quoted(&select)
+        );
+    };
+    rule(format!("{path} is sound"), "PRAGMA quick_check".to_owned(), "equals = \"ok\"");
+    for table in tables {
+        let select = format!("SELECT 1 FROM {} LIMIT 1", crate::sqlite::query::quoted(table));
+        rule(format!("{path}: {table} is not empty"), select, "expect = \"some\"");
     }
 }
 

@@ -1,14 +1,15 @@
 //! Rules that a tree of JSON files must keep, and what came of trying them.
 //!
-//! A rule looks at directories, at files, or into JSON files. One pass over a tree tries all of them: each file is read at
-//! most once. Where the tree comes from (a snapshot, a disk) is the business of whoever calls. A further kind of rule (about
-//! databases, say) is a further `Check`.
+//! A rule looks at directories, at files, into JSON files, or asks a database. One pass over a tree tries all of them: each file
+//! is read at most once, each database opened at most once. Where the tree comes from (a snapshot, a disk) is the business of
+//! whoever calls.
 
 mod check;
 pub mod file;
 pub mod infer;
 pub mod run;
 mod schema;
+mod sql;
 
 use crate::json::pointer::Pointer;
 use globset::GlobMatcher;
@@ -45,6 +46,7 @@ enum Check {
     /// Of files: that they are there.
     Paths,
     Json(Box<JsonCheck>),
+    Sql(Box<sql::SqlCheck>),
 }
 
 /// What is asked of JSON files.

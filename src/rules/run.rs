@@ -1,9 +1,11 @@
 //! Rules tried on a tree: its things come one after another, each directory before what stands in it.
 
 use super::check::{self, Memory};
-use super::{Check, JsonCheck, Outcome, Reason, Report, Rule, Rules, Verdict};
+use super::sql::Answer;
+use super::{Check, JsonCheck, Outcome, Reason, Report, Rule, Rules, Verdict, sql};
 use crate::error::Result;
 use crate::json::doc::Doc;
+use crate::sqlite::query::Reading;
 use std::collections::BTreeMap;
 
 /// Reasons listed for a rule.
@@ -19,8 +21,29 @@ pub enum Thing {
     Other,
 }
 
-/// Reads the file at hand; the inner error says why it cannot be looked into.
-pub type Read<'a> = dyn FnMut() -> Result<std::result::Result<Vec<u8>, String>> + 'a;
+/// Why a database could not be asked.
+pub enum Unasked {
+    /// It is none, or damaged: no rule about it holds.
+    Bad(String),
+    /// Nobody knows what it would have said.
+    Cannot(String),
+}
+
+/// The file at hand, opened only when a rule wants to know what is in it.
+pub trait Contents {
+    /// All of it; the inner error says why it cannot be looked into.
+    fn bytes(&mut self) -> Result<std::result::Result<Vec<u8>, String>>;
+
+    /// Whether it begins as a database does; `false` where that cannot be seen.
+    fn is_database(&mut self) -> bool;
+
+    /// Holds one state of it as a database while `ask` looks at it. That may happen again when the state did not hold; then
+    /// only the last time counts.
+    fn database(
+        &mut self,
+        ask: &mut dyn FnMut(&Reading) -> Result<()>,
+    ) -> Result<std::result::Result<(), Unasked>>;
+}
 
 /// A trial under way.
 pub struct Run<'r> {
@@ -55,6 +78,17 @@ impl State {
         self.broken = true;
         self.reasons.insert(0, Reason { path: None, message: message.into() });
     }
+
+    fn answered(&mut self, path: &[u8], answer: Answer) {
+        match answer {
+            Answer::Holds => {}
+            Answer::Fails(why) => self.fail(Some(path), why),
+            Answer::Unknown(why) => {
+                self.broken = true;
+                self.fail(Some(path), why);
+            }
+        }
+    }
 }
 
 impl<'r> Run<'r> {
@@ -74,10 +108,10 @@ impl<'r> Run<'r> {
     }
 
     /// The next thing of the tree; `path` is relative to the directory that the rules are for.
-    pub fn visit(&mut self, path: &[u8], thing: Thing, read: &mut Read<'_>) -> Result<()> {
+    pub fn visit(&mut self, path: &[u8], thing: Thing, file: &mut dyn Contents) -> Result<()> {
         use std::os::unix::ffi::OsStrExt;
         let as_path = std::path::Path::new(std::ffi::OsStr::from_bytes(path));
-        let mut readers = Vec::new();
+        let (mut readers, mut askers) = (Vec::new(), Vec::new());
         for (number, (rule, state)) in self.rules.list.iter().zip(&mut self.states).enumerate() {
             let fits = || rule.glob.is_match(as_path);
             match (&rule.check, thing) {
@@ -93,13 +127,20 @@ impl<'r> Run<'r> {
                         readers.push((number, mine));
                     }
                 }
+                (Check::Sql(_), Thing::File) if fits() && !sql::is_companion(path) => {
+                    state.looked_at += 1;
+                    askers.push(number);
+                }
                 _ => {}
             }
+        }
+        if !askers.is_empty() {
+            self.ask(path, &askers, file)?;
         }
         if readers.is_empty() {
             return Ok(());
         }
-        let text = read()?;
+        let text = file.bytes()?;
         let doc = text.as_ref().map_err(Clone::clone);
         let doc = doc.and_then(|text| Doc::parse(text).map_err(|fault| fault.to_string()));
         for (number, mine) in readers {
@@ -107,6 +148,31 @@ impl<'r> Run<'r> {
                 (self.rules.list.get(number), self.states.get_mut(number))
             {
                 state.look_into(check, path, as_path, &doc, mine);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the database at `path` what the rules with these numbers want to know.
+    fn ask(&mut self, path: &[u8], numbers: &[usize], file: &mut dyn Contents) -> Result<()> {
+        let mut answers = Vec::new();
+        let asked = file.database(&mut |reading| {
+            answers.clear();
+            for number in numbers {
+                if let Some(Rule { check: Check::Sql(check), .. }) = self.rules.list.get(*number) {
+                    answers.push(check.ask(reading)?);
+                }
+            }
+            Ok(())
+        })?;
+        for (at, number) in numbers.iter().enumerate() {
+            let answer = match &asked {
+                Ok(()) => answers.get_mut(at).map(|answer| std::mem::replace(answer, Answer::Holds)),
+                Err(Unasked::Bad(why)) => Some(Answer::Fails(why.clone())),
+                Err(Unasked::Cannot(why)) => Some(Answer::Unknown(why.clone())),
+            };
+            if let (Some(answer), Some(state)) = (answer, self.states.get_mut(*number)) {
+                state.answered(path, answer);
             }
         }
         Ok(())
@@ -178,7 +244,7 @@ impl State {
                 }
             }
             Check::Json(check) => self.end_json(check),
-            Check::Paths => {}
+            Check::Paths | Check::Sql(_) => {}
         }
         let (n, pattern) = (self.looked_at, &rule.pattern);
         match (rule.at_least, rule.at_most) {

@@ -11,7 +11,8 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, Statement, ToSql};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// One value of a row, exactly as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,12 +140,17 @@ fn may(action: &AuthAction<'_>) -> bool {
 pub struct Reading {
     opened: Opened,
     stop: Arc<AtomicBool>,
+    begun: Instant,
+    /// Milliseconds after `begun` at which a question ends with an error.
+    until: Arc<AtomicU64>,
 }
 
 impl Reading {
     /// Questions end with an error once `stop` is set.
     pub fn new(mut opened: Opened, stop: Arc<AtomicBool>) -> Result<Self> {
-        let flag = Arc::clone(&stop);
+        let (begun, until) = (Instant::now(), Arc::new(AtomicU64::new(u64::MAX)));
+        let (flag, end) = (Arc::clone(&stop), Arc::clone(&until));
+        let late = move || begun.elapsed().as_millis() > u128::from(end.load(Ordering::Relaxed));
         let db = &mut opened.connection;
         let ready = db
             .set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)
@@ -153,14 +159,14 @@ impl Reading {
                     "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-8192;",
                 )
             })
-            .and_then(|()| db.progress_handler(STEPS, Some(move || flag.load(Ordering::Relaxed))))
+            .and_then(|()| db.progress_handler(STEPS, Some(move || flag.load(Ordering::Relaxed) || late())))
             .and_then(|()| {
                 db.authorizer(Some(|context: AuthContext<'_>| match may(&context.action) {
                     true => Authorization::Allow,
                     false => Authorization::Deny,
                 }))
             });
-        let reading = Reading { opened, stop };
+        let reading = Reading { opened, stop, begun, until };
         match ready {
             // Nothing has been read of the file so far.
             Ok(()) => reading.scalar("PRAGMA schema_version").map(|_| ()).and(Ok(reading)),
@@ -170,6 +176,12 @@ impl Reading {
 
     pub(super) fn connection(&self) -> &Connection {
         &self.opened.connection
+    }
+
+    /// What is asked from now on must be answered within `span`.
+    pub fn within(&self, span: Duration) {
+        let end = self.begun.elapsed().saturating_add(span).as_millis();
+        self.until.store(u64::try_from(end).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Bytes that were read of the file so far.
@@ -186,6 +198,9 @@ impl Reading {
             return Error::new(ErrorKind::Cancelled, "interrupted");
         }
         match e.sqlite_error_code() {
+            Some(ErrorCode::OperationInterrupted) => {
+                Error::new(ErrorKind::Unsupported, "the question took longer than it may")
+            }
             Some(ErrorCode::NotADatabase) => {
                 Error::new(ErrorKind::Unsupported, "this is no SQLite database, or an encrypted one")
             }

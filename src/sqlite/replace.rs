@@ -7,11 +7,12 @@
 
 use super::COMPANIONS;
 use super::ffi::can_write_pages;
-use super::header::{self, lock_page};
+use super::header::{self, JOURNAL_MAGIC, lock_page};
 use super::image::Bytes;
 use super::layout::{Layout, PASSING, same_content};
 use super::place::Place;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::os::dir::Status;
 use crate::os::fault::reach;
 use crate::os::held::{Hold, hold};
 use crate::os::process::{Holders, holders};
@@ -108,12 +109,14 @@ pub struct Closed {
     db: Option<Writable>,
     /// It had a write-ahead log.
     logged: bool,
+    /// The main file and its log as they were when nobody else could write any more and we had not yet.
+    pub found: [Option<Status>; 2],
 }
 
 impl Closed {
     /// Nothing stands there.
     fn nothing() -> Self {
-        Closed { db: None, logged: false }
+        Closed { db: None, logged: false, found: [None; 2] }
     }
 
     /// The database stays after all: it gets its kind of journal back.
@@ -132,6 +135,8 @@ pub struct Manner<'a> {
     /// How long to wait for somebody who keeps it locked.
     pub wait: Duration,
     pub keep_going: &'a (dyn Fn() -> Result<()> + Sync),
+    /// Called once before the first page is changed, while nobody else can write; if it fails, nothing is changed.
+    pub before: &'a (dyn Fn() -> Result<()> + Sync),
 }
 
 /// The answer to a look at who uses a database.
@@ -154,18 +159,21 @@ pub fn ask(place: &Place) -> Result<Use> {
     let logged = has_log || place.header().context(|| "cannot open the database")?.is_some_and(|h| h.wal);
     let others = || holders(status.id());
     match exclusive(place) {
-        Ok(db) if logged => Ok(Use::Nobody(Closed { db: Some(db), logged })),
+        Ok((db, found)) if logged => Ok(Use::Nobody(Closed { db: Some(db), logged, found })),
         // What SQLite cannot open nobody can be using by it.
-        Ok(db) => Ok(judge(&others(), Some(db))),
-        Err(Hindrance::Unreadable) => Ok(judge(&Holders { complete: true, ..others() }, None)),
+        Ok((db, found)) => Ok(judge(&others(), Some(db), found)),
+        Err(Hindrance::Unreadable) => {
+            let found = files(place)?;
+            Ok(judge(&Holders { complete: true, ..others() }, None, found))
+        }
         Err(Hindrance::Failed(e)) if e.kind() == ErrorKind::Locked => Ok(Use::Somebody(told(&others()))),
         Err(Hindrance::Failed(e)) => Err(e),
     }
 }
 
-fn judge(others: &Holders, db: Option<Writable>) -> Use {
+fn judge(others: &Holders, db: Option<Writable>, found: [Option<Status>; 2]) -> Use {
     match others.complete && others.processes.is_empty() {
-        true => Use::Nobody(Closed { db, logged: false }),
+        true => Use::Nobody(Closed { db, logged: false, found }),
         false => Use::Somebody(told(others)),
     }
 }
@@ -177,18 +185,34 @@ fn told(others: &Holders) -> String {
     }
 }
 
-fn exclusive(place: &Place) -> std::result::Result<Writable, Hindrance> {
+/// The main file and its log.
+fn files(place: &Place) -> Result<[Option<Status>; 2]> {
+    let look = |suffix| place.status(suffix).context(|| "cannot look at the database");
+    // An empty log may be one that was just made for us.
+    Ok([look("")?, look("-wal")?.filter(|log| log.size > 0)])
+}
+
+fn exclusive(place: &Place) -> std::result::Result<(Writable, [Option<Status>; 2]), Hindrance> {
+    // Taking the lock plays a hot journal back; that is no change, as nobody lives who could make one.
+    let hot = place.start("-journal", JOURNAL_MAGIC.len()).is_ok_and(|start| start == JOURNAL_MAGIC);
+    let early = files(place)?;
+    let alone = early[0].map(|main| holders(main.id())).is_some_and(|h| h.complete && h.processes.is_empty());
     let writable = Writable::open(place, Duration::from_millis(50))?;
     let lock = |db: &Connection| {
         // Closing must not touch a log or journal by name: by then they may belong to the successor.
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        db.execute_batch("PRAGMA locking_mode=EXCLUSIVE;")?;
+        db.execute_batch("PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT;")
+    };
+    lock(&writable.db).map_err(|e| hindrance(&e))?;
+    // From here on nobody else can write; the next step puts the log into the main file.
+    let found = if hot && alone { early } else { files(place)? };
+    let fold = |db: &Connection| {
         let mode: String = db.query_row("PRAGMA journal_mode=DELETE", [], |row| row.get(0))?;
         db.execute_batch("BEGIN EXCLUSIVE; COMMIT;")?;
         Ok(mode)
     };
-    match lock(&writable.db) {
-        Ok(mode) if mode == "delete" => Ok(writable),
+    match fold(&writable.db) {
+        Ok(mode) if mode == "delete" => Ok((writable, found)),
         Ok(_) => Err(Hindrance::Failed(Error::new(ErrorKind::Locked, "its journal mode cannot be changed"))),
         Err(e) => Err(hindrance(&e)),
     }
@@ -297,10 +321,11 @@ impl Exchange<'_> {
         let before = self.version()?;
         let done = self.differing(None).and_then(|(differing, there)| {
             let wanted = self.pages();
-            match differing.is_empty() && there == wanted {
-                true => Ok(0),
-                false => self.write(&differing, there).map(|()| differing.len() as u32),
+            if differing.is_empty() && there == wanted {
+                return Ok(0);
             }
+            (self.manner.before)()?;
+            self.write(&differing, there).map(|()| differing.len() as u32)
         });
         let count = match done {
             Ok(0) => return self.retry("ROLLBACK").map(|()| 0),

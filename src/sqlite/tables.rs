@@ -46,7 +46,15 @@ pub fn names(path: &Path) -> Result<Vec<String>> {
 
 /// Copies tables from the database in `source`, which is ours alone and may be changed, into `target`, which is made if it is
 /// not there. All of it comes, or nothing.
-pub fn copy(source: &Path, target: &Path, wishes: &[Wish], rules: Rules) -> Result<Vec<Copied>> {
+///
+/// `before` is called once nobody else can write to the target, and before anything is changed there.
+pub fn copy(
+    source: &Path,
+    target: &Path,
+    wishes: &[Wish],
+    rules: Rules,
+    before: &dyn Fn() -> Result<()>,
+) -> Result<Vec<Copied>> {
     rename(source, wishes).map_err(|e| told(&e))?;
     let id = crate::os::dir::status_at_path(target).ok().map(|status| status.id());
     let hold = id.map(hold);
@@ -64,7 +72,7 @@ pub fn copy(source: &Path, target: &Path, wishes: &[Wish], rules: Rules) -> Resu
         )
     };
     begin(&db).map_err(|e| told(&e))?;
-    let copied = Copy { db: &db, rules }.all(wishes);
+    let copied = before().and_then(|()| Copy { db: &db, rules }.all(wishes));
     let ended = match &copied {
         Ok(_) => db.execute_batch("COMMIT").map_err(|e| told(&e)),
         Err(_) => db.execute_batch("ROLLBACK").map_err(|e| told(&e)),

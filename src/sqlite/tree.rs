@@ -260,7 +260,7 @@ fn children(page: &[u8], node: Leaf, wanted: u8, usable: usize, out: &mut Vec<Le
 }
 
 /// A number of one to nine bytes, and what comes after it.
-fn varint(bytes: &[u8]) -> Option<(i64, &[u8])> {
+pub(super) fn varint(bytes: &[u8]) -> Option<(i64, &[u8])> {
     let mut value = 0u64;
     for (at, &byte) in bytes.iter().enumerate().take(9) {
         if at == 8 {

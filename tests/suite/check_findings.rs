@@ -11,7 +11,7 @@ use snapkeep::check::scan::scan_pack;
 use snapkeep::check::subset::Subset;
 use snapkeep::check::{CheckOptions, CheckReport};
 use snapkeep::clock::Timestamp;
-use snapkeep::compress::{Level, compress_with_prefix};
+use snapkeep::compress::{Level, Search, compress_with_prefix};
 use snapkeep::crypto::{ChunkSort, hash};
 use snapkeep::format::entry::Extent;
 use snapkeep::format::frame::{Body, FrameKind, decode_frame_header};
@@ -123,7 +123,7 @@ fn a_body_that_is_not_what_it_is_called_is_found() {
     pack_by_hand(&repository, vec![(body, b.clone())]);
     let (body, _) = on_base(&repository, &noise(3, 500), content_id(&repository, &a), &b);
     let mut stored = Vec::new();
-    compress_with_prefix(&noise(4, 500), &b, &mut stored).expect("compressed");
+    compress_with_prefix(&noise(4, 500), &b, Search::Close, &mut stored).expect("compressed");
     pack_by_hand(&repository, vec![(Body { stored_len: stored.len() as u32, ..body }, stored)]);
     let listed = commit_naming(&repository, "a", one(&repository, &a), None);
     let upper = commit_naming(&repository, "c", one(&repository, &noise(3, 500)), None);
@@ -133,6 +133,28 @@ fn a_body_that_is_not_what_it_is_called_is_found() {
     let mut hurt = vec![listed.id, upper.id];
     hurt.sort();
     assert_eq!(report.damaged_snapshots(), hurt);
+}
+
+#[test]
+fn a_base_that_is_not_what_it_is_called_is_found_out_and_another_copy_serves() {
+    let (a, b) = (noise(1, 500), noise(2, 500));
+    let mut c = a.clone();
+    c[77] ^= 1;
+    // Which of two copies comes first depends on their packs' names.
+    for _ in 0..12 {
+        let repository = empty();
+        let id = content_id(&repository, &c);
+        pack_by_hand(&repository, vec![(raw(&repository, &a).0, b.clone())]);
+        pack_by_hand(&repository, vec![on_base(&repository, &c, content_id(&repository, &a), &a)]);
+        let lost = repository.reader().expect("a reader").get(ChunkSort::Content, &id);
+        assert!(lost.is_err_and(|e| e.to_string().contains("another content")));
+        pack_by_hand(&repository, vec![raw(&repository, &a)]);
+        let reader = repository.reader().expect("a reader");
+        for wanted in [&c, &a, &c] {
+            let found = reader.get(ChunkSort::Content, &content_id(&repository, wanted));
+            assert_eq!(found.expect("there is a good copy")[..], wanted[..]);
+        }
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use snapkeep::check::damage::DamageKind;
 use snapkeep::check::subset::Subset;
 use snapkeep::check::{CheckOptions, CheckReport, run};
 use snapkeep::clock::Timestamp;
-use snapkeep::compress::{Level, compress_with_prefix};
+use snapkeep::compress::{Level, Search, compress_with_prefix};
 use snapkeep::crypto::password::Password;
 use snapkeep::crypto::{ChunkSort, hash};
 use snapkeep::format::entry::{Content, Entry, Extent, Flags, Kind, Metadata, Owner, Stat};
@@ -207,7 +207,7 @@ pub fn content_id(repository: &Repository, plain: &[u8]) -> ChunkId {
 /// `plain` as a changed body on `base`, whose bytes are `history`.
 pub fn on_base(repository: &Repository, plain: &[u8], base: ChunkId, history: &[u8]) -> (Body, Vec<u8>) {
     let mut stored = Vec::new();
-    compress_with_prefix(plain, history, &mut stored).expect("compressed");
+    compress_with_prefix(plain, history, Search::Close, &mut stored).expect("compressed");
     let prefix = Prefix { bases: vec![base], len: history.len() as u32, depth: 1, closure: 1000 };
     let chunk = ChunkInfo { id: content_id(repository, plain), len: plain.len() as u32, version: 1 };
     (Body { coding: Coding::Prefix(prefix), stored_len: stored.len() as u32, chunks: vec![chunk] }, stored)

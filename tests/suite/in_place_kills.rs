@@ -13,7 +13,10 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-const POINTS: [&str; 13] = [
+const POINTS: [&str; 16] = [
+    "file-on-stage:2",
+    "staged",
+    "staged-moved",
     "file-staged",
     "file-staged:3",
     "file-renamed",
@@ -72,6 +75,8 @@ fn assert_same(now: &Tree, wanted: &Tree, what: &str) {
 
 struct Yard {
     home: Home,
+    /// The good snapshot.
+    id: String,
     good: Tree,
     spoilt: Tree,
 }
@@ -90,7 +95,9 @@ fn yard() -> Yard {
     for name in ["src/log.db", "src/roll.db"] {
         transactions(&home.path(name), NEW);
     }
-    home.good(&["backup", "src"]);
+    let done = home.good(&["backup", "src", "--json"]);
+    let done: serde_json::Value = serde_json::from_str(done.lines().last().expect("a line")).expect("JSON");
+    let id = done["snapshot_id"].as_str().expect("an id").to_owned();
     let good = files(&home);
     (0..8).step_by(2).for_each(|i| write(&format!("sub/{i}.txt"), &format!("spoilt {i}, and longer")));
     (0..3).for_each(|i| write(&format!("sub/extra-{i}"), "extra"));
@@ -99,12 +106,12 @@ fn yard() -> Yard {
         transactions(&home.path(name), OLD - NEW);
     }
     let spoilt = files(&home);
-    Yard { home, good, spoilt }
+    Yard { home, id, good, spoilt }
 }
 
 impl Yard {
     fn words(&self) -> Vec<String> {
-        let place = of(&self.home, "latest", "src");
+        let place = of(&self.home, &self.id, "src");
         ["restore", &place, "--in-place", "--yes", "--delete"].iter().map(ToString::to_string).collect()
     }
 
@@ -128,6 +135,13 @@ impl Yard {
             .and_then(|line| line.split_whitespace().next())
             .map(str::to_owned);
         assert!(first.is_some() || now == self.spoilt, "{what}: changed without a safety snapshot");
+        // A mixture is never stored without a word.
+        let ended = !undoable.contains("NOT COMPLETED");
+        let stored = home.run(&["backup", "src"]);
+        let warned = text(&stored.stderr).contains("may be a mixture");
+        assert_eq!(warned, first.is_some() && !ended, "{what}: {undoable} {stored:?}");
+        let whole = now == self.good || now == self.spoilt;
+        assert!(warned || whole, "{what}: a mixture was stored silently");
         let (tree, n) = match (forward, first) {
             (false, Some(id)) => {
                 home.good(&["undo", "--yes", &id]);
@@ -138,6 +152,8 @@ impl Yard {
                 (&self.good, NEW)
             }
         };
+        let after = home.good(&["undo", "--list"]);
+        assert!(!after.contains("NOT COMPLETED"), "{what}: {after}");
         assert_same(&files(home), tree, what);
         for name in ["src/log.db", "src/roll.db"] {
             assert_eq!(state(&home.path(name), &home.path("")), n, "{what}: {name}");
@@ -226,6 +242,9 @@ fn a_full_disk_changes_nothing_that_it_does_not_finish() {
     assert_eq!(open.must("SELECT n FROM counter"), "Integer(0)");
     disk.leave(64 << 10);
     let run = home.run(&words);
+    assert!(code(&run) == 23 && text(&run.stderr).contains("nothing was changed"), "{run:?}");
+    assert!(home.good(&["undo", "--list"]).contains("nothing to undo"), "no safety snapshot for nothing");
+    let run = home.run(&[&words[..], &["--no-stage"]].concat());
     assert_eq!(code(&run), 1, "{run:?}");
     assert!(text(&run.stderr).contains("the disk is full") && text(&run.stderr).contains("undo"), "{run:?}");
     assert_eq!(fs::read(source.join("big")).expect("read"), b"small");
@@ -267,9 +286,11 @@ fn a_disk_that_cannot_be_written_to_stays_as_it_is() {
     let place = disk.path().to_string_lossy().into_owned();
     must("mount", &["-o", "remount,ro", &place]).expect("read-only");
     let words = ["restore", &format!("latest:{}", source.display()), "--in-place", "--yes"];
-    let run = home.run(&words);
+    let staged = home.run(&words);
+    let run = home.run(&[&words[..], &["--no-stage"]].concat());
     must("mount", &["-o", "remount,rw", &place]).expect("writable");
-    assert_eq!(code(&run), 1, "{run:?}");
+    assert_eq!((code(&staged), code(&run)), (1, 1), "{staged:?} {run:?}");
+    assert!(text(&staged.stderr).contains("nothing was changed"), "{staged:?}");
     let told = text(&run.stderr);
     assert!(
         told.contains("src/a: ") && told.contains("src/app.db: ") && told.contains("read-only"),

@@ -2,8 +2,9 @@
 //! has one open sees anything but the old state or the new one.
 
 use crate::cli::{Home, text};
+use crate::counters::count;
 use crate::in_place::{code, of, safety};
-use crate::sqlite_live::{Process, assert_exact, create};
+use crate::sqlite_live::{Process, assert_exact, create, rounds, scribed};
 use rusqlite::Connection;
 use snapkeep::sqlite::place::Place;
 use snapkeep::sqlite::replace::{Manner, Staged, Way, prepare};
@@ -163,10 +164,7 @@ fn a_reader_keeps_its_state_and_a_writer_goes_on() {
     let mut writer = Process::start("hammer", &db, 2000);
     let run = home.run(&in_place(&home, "latest"));
     assert!(run.status.success(), "{run:?}");
-    assert!(
-        text(&run.stderr).contains("those last changes are in no snapshot"),
-        "what is lost is said: {run:?}"
-    );
+    assert!(text(&run.stderr).contains("holds that, too"), "a second safety snapshot is told of: {run:?}");
     assert_eq!(reader.must("SELECT n FROM counter"), "Integer(1020)");
     assert_eq!(reader.must("SELECT sum(balance) FROM account"), "Integer(500000)");
     reader.must("COMMIT");
@@ -178,6 +176,72 @@ fn a_reader_keeps_its_state_and_a_writer_goes_on() {
     drop(writer);
     drop(reader);
     state(&db, &home.path(""));
+}
+
+/// The numbers of transactions that a `scribe` saw committed, in the order in which it did.
+fn committed(db: &Path) -> Vec<i64> {
+    let book = fs::read_to_string(scribed(db)).unwrap_or_default();
+    let whole = book.rfind('\n').map_or("", |end| &book[..end]);
+    whole.lines().map(|line| line.parse().expect("a number")).collect()
+}
+
+/// Waits until the scribe has got so much done since.
+fn goes_on(db: &Path, more: usize) {
+    let before = committed(db).len();
+    while committed(db).len() < before + more {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn whatever_is_committed_before_the_exchange_comes_back_with_undo() {
+    for round in 0..rounds(2, 40) {
+        for mode in ["wal", "delete"] {
+            let what = format!("{mode}, round {round}");
+            let (home, db) = yard(mode, 4096);
+            work(&db, 5);
+            home.good(&["backup", "src"]);
+            work(&db, 30);
+            let mut writer = Process::start("scribe", &db, 0);
+            goes_on(&db, 20);
+            home.good(&in_place(&home, "latest"));
+            goes_on(&db, 20);
+            home.good(&["undo", "--yes"]);
+            goes_on(&db, 20);
+            assert!(writer.lives(), "{what}");
+            writer.kill();
+            let seen = committed(&db);
+            // The restore goes back to 5, the undo to the last transaction before the restore: none is missing.
+            let turns: Vec<(i64, i64)> =
+                seen.windows(2).map(|pair| (pair[0], pair[1])).filter(|(a, b)| *b != a + 1).collect();
+            let [(last, 6), (late, next)] = turns[..] else { panic!("{what}: {turns:?}") };
+            assert_eq!(next, last + 1, "{what}: {turns:?}");
+            // And the undo of the undo to the last one before that.
+            home.good(&["undo", "--yes"]);
+            assert_eq!(state(&db, &home.path("")), late, "{what}: {turns:?}");
+            home.good(&["check", "--read-data"]);
+        }
+    }
+    count("T18 restores under a writer, and taken back", 4 * rounds(2, 40) as u64, "0 commits lost");
+}
+
+#[test]
+fn tables_put_back_beside_a_writer_lose_nothing_that_undo_does_not_bring() {
+    let (home, db) = yard("wal", 4096);
+    work(&db, 5);
+    home.good(&["backup", "src"]);
+    work(&db, 30);
+    let writer = Process::start("scribe", &db, 0);
+    goes_on(&db, 20);
+    let database = of(&home, "latest", "src/app.db");
+    home.good(&["restore", &database, "--table", "counter", "--table", "log", "--replace", "--yes"]);
+    goes_on(&db, 20);
+    writer.kill();
+    let seen = committed(&db);
+    let turn = seen.windows(2).find(|pair| pair[1] != pair[0] + 1).expect("the tables went back");
+    assert_eq!(turn[1], 6, "{turn:?}");
+    home.good(&["undo", "--yes"]);
+    assert_eq!(state(&db, &home.path("")), turn[0]);
 }
 
 #[test]
@@ -310,7 +374,8 @@ fn any_state_can_be_exchanged_for_any_other() {
         let mut open = Process::start("shell", &db, 0);
         open.must(EVERYTHING);
         let keep_going = || Ok(());
-        let manner = Manner { wait: Duration::from_secs(20), keep_going: &keep_going };
+        let before = || Ok(());
+        let manner = Manner { wait: Duration::from_secs(20), keep_going: &keep_going, before: &before };
         for round in 0..crate::sqlite_live::rounds(30, 400) {
             let (file, wanted) = &states[random.below(states.len())];
             let mut staged = Staged(fs::File::open(file).expect("opens"));

@@ -4,11 +4,13 @@ use crate::counters::{is_night, seed, size};
 use crate::shelf::{CUT, Random, Tree, commit, dir, edit, file, random_tree, repository, tree};
 use snapkeep::backend::Backend;
 use snapkeep::backend::memory::MemoryBackend;
+use snapkeep::check::{self, CheckOptions};
 use snapkeep::clock::Timestamp;
 use snapkeep::error::Result;
 use snapkeep::format::{FileName, Folder};
 use snapkeep::gc::{MaxUnused, PruneOptions, PruneReport, run};
 use snapkeep::id::{PackId, SnapshotId};
+use snapkeep::manifest::walk::Groups;
 use snapkeep::progress::{Progress, Silent};
 use snapkeep::repository::notes::Notes;
 use snapkeep::repository::snapshots::Listed;
@@ -426,4 +428,52 @@ fn collections_at_the_same_time_share_one_cache() {
     let index = place.repository.cache_dir().expect("a cache");
     let left = std::fs::read_dir(index).expect("listed").flatten();
     assert_eq!(left.filter(|e| e.path().extension().is_some_and(|e| e == "building")).count(), 0);
+}
+
+/// What a collection remembers of a group was true when it was read, and a group cannot change under its name: damage to
+/// its bytes is for `check` to tell. Until then it changes nothing about what is needed.
+#[test]
+fn damage_in_a_remembered_group_costs_nothing_that_is_needed_and_is_told_by_check() {
+    for full in [false, true] {
+        let place = Place::new(None);
+        // Several groups; the snapshot that is damaged shares its first with one that is gone, and with it a frame.
+        let mut large = Tree::from([("home".to_owned(), dir(1))]);
+        large.extend((0..5000).map(|n| (format!("home/{n:05}"), file(format!("{n}"), 1))));
+        let old = commit(&place.repository, &large, 1, None);
+        large.insert("home/99999".to_owned(), file("new", 2));
+        let a = commit(&place.repository, &large, 2, None);
+        let b = commit(&place.repository, &random_tree(&mut Random(2), 40), 3, None);
+        let model = BTreeMap::from([(a.id, large)]);
+        removal::snapshot(&place.backend, old.id).expect("forgotten");
+        let lazy = PruneOptions { max_unused: MaxUnused::Unlimited, ..options() };
+        place.settle(&lazy);
+        let reader = place.repository.reader().expect("a reader");
+        let group = Groups::load(&reader, &a.root).expect("groups").items[0].id;
+        let found = reader.index().find(&group).expect("looked up").expect("there");
+        let name = FileName::Pack(found.pack.id);
+        let sound = place.backend.files().remove(&name).expect("there");
+        let mut damaged = sound.clone();
+        damaged[found.place.offset as usize + 80] ^= 1;
+        place.backend.overwrite(name, damaged);
+        removal::snapshot(&place.backend, b.id).expect("forgotten");
+        // The most that a prune may rewrite, and the least.
+        let max_unused = if full { MaxUnused::Bytes(0) } else { MaxUnused::Unlimited };
+        let done =
+            place.try_prune(&PruneOptions { max_unused, ..options() }).expect("pruned by what is remembered");
+        assert!(done.deleted_packs > 0, "b's content goes: {done:?}");
+        assert!(place.packs().contains(&found.pack.id), "nobody can copy what is damaged, so it stays");
+        let report = check::run(&place.repository, &CheckOptions::default(), &Progress::new(), &Silent);
+        assert!(!report.expect("checked").damage.is_empty(), "check reads every group");
+        // Once the bytes are right again, as by parity, nothing at all is missing.
+        place.backend.overwrite(name, sound);
+        place.assert_holds(&model, &[a]);
+        // Without what it remembers a prune reads the group itself, and refuses.
+        let mut damaged = place.backend.files().remove(&name).expect("there");
+        damaged[found.place.offset as usize + 80] ^= 1;
+        place.backend.overwrite(name, damaged);
+        for file in ["groups", "lists", "settled"] {
+            let _ = std::fs::remove_file(place.file(file));
+        }
+        assert!(place.try_prune(&options()).is_err());
+    }
 }

@@ -69,6 +69,7 @@ fn child_process() {
     let path = PathBuf::from(std::env::var_os("SNAPKEEP_TEST_DB").expect("a database"));
     match work.to_str() {
         Some("hammer") => hammer(&path),
+        Some("scribe") => scribe(&path),
         Some("shell") => shell(&path),
         other => panic!("what is {other:?}"),
     }
@@ -105,6 +106,34 @@ fn hammer(path: &Path) {
         if pause > 0 {
             std::thread::sleep(Duration::from_micros(pause));
         }
+    }
+}
+
+/// Where a `scribe` writes down the number of each transaction once it is committed.
+pub fn scribed(path: &Path) -> PathBuf {
+    path.parent().and_then(Path::parent).expect("a directory above").join("committed")
+}
+
+/// One transaction after another, each written down when SQLite has said that it is committed.
+fn scribe(path: &Path) {
+    let db = Connection::open(path).expect("opens");
+    db.busy_timeout(Duration::from_secs(60)).expect("timeout");
+    db.execute_batch("PRAGMA synchronous=OFF; PRAGMA wal_autocheckpoint=100;").expect("set");
+    let mut book = fs::File::options().create(true).append(true).open(scribed(path)).expect("a book");
+    let mut random = Random(u64::from(std::process::id()) | 1);
+    println!("ready");
+    std::io::stdout().flush().expect("flushed");
+    loop {
+        db.execute_batch("BEGIN IMMEDIATE").expect("begun");
+        let n: i64 = db.query_row("UPDATE counter SET n=n+1 RETURNING n", [], |row| row.get(0)).expect("n");
+        let (from, to) = (random.below(ACCOUNTS as u64) + 1, random.below(ACCOUNTS as u64) + 1);
+        db.execute_batch(&format!(
+            "UPDATE account SET balance=balance-3 WHERE id={from}; UPDATE account SET balance=balance+3 WHERE id={to};
+             INSERT INTO log VALUES ({n}, hex(randomblob(50))); COMMIT;"
+        ))
+        .expect("committed");
+        book.write_all(format!("{n}\n").as_bytes()).expect("written down");
+        std::thread::sleep(Duration::from_micros(random.below(800)));
     }
 }
 
@@ -272,6 +301,9 @@ fn hammered(mode: &str, rounds: usize) {
         }
     }
     assert!(last > 0, "the writer got something done");
+    // Of the latter, each was found with nobody there to clean up after it.
+    crate::counters::count("T18 states of databases beside a writer", rounds as u64, "0 wrong");
+    crate::counters::count("T18 writers killed meanwhile", (rounds / 5) as u64, "0 wrong");
     println!("{mode}: {ways:?}, {last} transactions");
 }
 

@@ -5,6 +5,7 @@
 //! `before-rename-new-sessions`, `half-write-snapshots`, `after-link-packs:3`. `log=FILE` kills nothing and appends the
 //! name of every point that is reached to the file.
 
+use super::bulk::RealFile;
 use super::real::RealDisk;
 use super::{Disk, DiskFile, Stat};
 use std::fs::{File, OpenOptions};
@@ -59,7 +60,7 @@ impl KillingDisk {
         Ok(done)
     }
 
-    fn file(&self, path: &Path, file: File) -> KillingFile {
+    fn file(&self, path: &Path, file: RealFile) -> KillingFile {
         KillingFile { file, folder: self.folder(path), plan: Arc::clone(&self.plan) }
     }
 }
@@ -150,7 +151,7 @@ impl Disk for KillingDisk {
 
 #[derive(Debug)]
 pub struct KillingFile {
-    file: File,
+    file: RealFile,
     folder: String,
     plan: Arc<Plan>,
 }
@@ -174,6 +175,10 @@ impl Write for KillingFile {
 impl DiskFile for KillingFile {
     fn size(&self) -> Result<u64> {
         self.file.size()
+    }
+
+    fn expect_much(&mut self) {
+        self.file.expect_much();
     }
 
     fn read_at(&self, out: &mut [u8], offset: u64) -> Result<usize> {

@@ -3,6 +3,7 @@
 //! What is done in which order, and what is made durable when, stands in the backend alone. So a disk that only
 //! simulates can lose, refuse or delay each of these calls and try the very code that real disks meet.
 
+pub mod bulk;
 pub mod killing;
 pub mod real;
 pub mod simulated;
@@ -78,6 +79,9 @@ pub trait Disk: Clone + Send + Sync + 'static {
 /// An open file.
 pub trait DiskFile: Write + Send + Sync + 'static {
     fn size(&self) -> Result<u64>;
+
+    /// Much will be appended, and nothing read, sized or synced before a `flush`: a hint for economy.
+    fn expect_much(&mut self) {}
 
     /// Some bytes from `offset`; none at the end.
     fn read_at(&self, out: &mut [u8], offset: u64) -> Result<usize>;

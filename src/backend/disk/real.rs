@@ -1,5 +1,6 @@
 //! The file systems of this machine.
 
+use super::bulk::RealFile;
 use super::{Disk, DiskFile, Kind, Line, Stat};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 use std::fs::{DirEntry, File, FileType, Metadata, ReadDir};
@@ -29,7 +30,7 @@ fn line(entry: Result<DirEntry>) -> Result<Line> {
 }
 
 impl Disk for RealDisk {
-    type File = File;
+    type File = RealFile;
     type Lines = std::iter::Map<ReadDir, fn(Result<DirEntry>) -> Result<Line>>;
 
     fn stat(&self, path: &Path) -> Result<Stat> {
@@ -48,21 +49,21 @@ impl Disk for RealDisk {
         File::open(dir)?.sync_all()
     }
 
-    fn open(&self, path: &Path) -> Result<File> {
-        File::open(path)
+    fn open(&self, path: &Path) -> Result<RealFile> {
+        Ok(File::open(path)?.into())
     }
 
-    fn create_nameless(&self, dir: &Path, mode: u32) -> Result<File> {
+    fn create_nameless(&self, dir: &Path, mode: u32) -> Result<RealFile> {
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-        Ok(File::from(rustix::fs::open(dir, flags, Mode::from_raw_mode(mode))?))
+        Ok(File::from(rustix::fs::open(dir, flags, Mode::from_raw_mode(mode))?).into())
     }
 
-    fn create_new(&self, path: &Path, mode: u32) -> Result<File> {
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
+    fn create_new(&self, path: &Path, mode: u32) -> Result<RealFile> {
+        Ok(std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?.into())
     }
 
-    fn link(&self, file: &File, to: &Path) -> Result<()> {
-        let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fn link(&self, file: &RealFile, to: &Path) -> Result<()> {
+        let from = format!("/proc/self/fd/{}", file.file.as_raw_fd());
         Ok(rustix::fs::linkat(CWD, from, CWD, to, AtFlags::SYMLINK_FOLLOW)?)
     }
 
@@ -87,25 +88,29 @@ impl Disk for RealDisk {
     }
 }
 
-impl DiskFile for File {
+impl DiskFile for RealFile {
     fn size(&self) -> Result<u64> {
-        Ok(self.metadata()?.len())
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn expect_much(&mut self) {
+        RealFile::expect_much(self);
     }
 
     fn read_at(&self, out: &mut [u8], offset: u64) -> Result<usize> {
-        FileExt::read_at(self, out, offset)
+        FileExt::read_at(&self.file, out, offset)
     }
 
     fn sync(&self) -> Result<()> {
-        self.sync_all()
+        self.file.sync_all()
     }
 
     fn set_mode(&self, mode: u32) -> Result<()> {
-        Ok(rustix::fs::fchmod(self, Mode::from_raw_mode(mode))?)
+        Ok(rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode))?)
     }
 
     fn try_lock(&self) -> Result<bool> {
-        match rustix::fs::flock(self, FlockOperation::NonBlockingLockExclusive) {
+        match rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
             Err(e) => Err(e.into()),

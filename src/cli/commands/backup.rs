@@ -17,8 +17,10 @@ use crate::format::snapshot::RulesTried;
 use crate::progress::Problem;
 use crate::repository::Repository;
 use crate::repository::snapshots::{SnapshotFilter, list, resolve};
+use crate::rules::{DIRECTORY, FILE};
 use crate::source::FileSource;
 use crate::units;
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -107,13 +109,14 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
             started,
         )?));
     }
-    let options = options(context, args, &repository)?;
+    let options = options(context, args, (&repository, has_rules(&input)))?;
     let mut watch = Watch::start(context);
     let done = back_up(&repository, &input, &options, &context.clock, &watch.progress, &watch.report);
     watch.finish();
     let done = done?;
     let problems = done.summary.problems;
     documents::warn(&context.output, done.json.as_ref());
+    warn_of_mixtures(context, &done);
     let tried = rules::after_backup(context, &repository, &done, args.json.rules.as_deref());
     let untried = tried.is_err();
     let tried = tried.unwrap_or_else(|failure| {
@@ -129,8 +132,19 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     Ok(context.output.told(told, if incomplete { INCOMPLETE } else { 0 }))
 }
 
+/// A restore over one of the sources that did not end well is no state to rely on.
+fn warn_of_mixtures(context: &Context, done: &Done) {
+    for id in &done.unsettled {
+        let id = id.short();
+        context.output.warn(&format!(
+            "a restore over what was backed up did not end well or is under way, so this may be a mixture of two states: \
+             `snapkeep undo {id}` takes it back, or do it again; `snapkeep undo --accept {id}` says that what is there is right"
+        ));
+    }
+}
+
 /// A source inside the repository would be backed up into itself.
-fn outside_repository(context: &Context, source: &FileSource) -> Result<(), Failure> {
+pub fn outside_repository(context: &Context, source: &FileSource) -> Result<(), Failure> {
     let Some(place) = context.place().ok().and_then(|place| place.canonicalize().ok()) else { return Ok(()) };
     for root in source.roots() {
         let path = &root.path;
@@ -169,7 +183,17 @@ fn open(context: &Context, args: &Args) -> Result<Arc<Repository>, Failure> {
     }
 }
 
-fn options(context: &Context, args: &Args, repository: &Repository) -> Result<Options, Failure> {
+/// Whether a source has rules of its own.
+fn has_rules(input: &Input) -> bool {
+    let Input::Files(source) = input else { return false };
+    source.roots().any(|root| root.path.join(DIRECTORY).join(FILE).is_file())
+}
+
+fn options(
+    context: &Context,
+    args: &Args,
+    (repository, ruled): (&Repository, bool),
+) -> Result<Options, Failure> {
     let now = context.now();
     let parent = match &args.parent {
         Some(_) if args.force => return Err(Failure::usage("give either --parent or --force")),
@@ -197,8 +221,9 @@ fn options(context: &Context, args: &Args, repository: &Repository) -> Result<Op
         user: usual.user,
         workers: usual.workers,
         before_restore: usual.before_restore,
+        guarded: usual.guarded,
         sqlite: args.sqlite.options(context).map_err(usage)?,
-        json: args.json.options()?,
+        json: args.json.options(ruled)?,
     })
 }
 
@@ -265,16 +290,18 @@ fn summary(done: &Done, problems: u64, tried: &[RulesTried]) -> Message {
         message = message.with("unchanged", true);
     }
     message = message.with("sqlite", databases::summary(done));
-    match &done.json {
-        Some(facts) => {
-            let mut json = serde_json::to_value(facts).unwrap_or_default();
-            if !tried.is_empty() {
-                json["rules"] = serde_json::to_value(tried).unwrap_or_default();
-            }
-            message.with("json", json)
-        }
-        None => message,
+    if !done.unsettled.is_empty() {
+        let ids: Vec<String> = done.unsettled.iter().map(ToString::to_string).collect();
+        message = message.with("unsettled_restores", ids);
     }
+    if done.json.is_none() && tried.is_empty() {
+        return message;
+    }
+    let mut json = done.json.as_ref().map_or_else(|| json!({}), |facts| json!(facts));
+    if !tried.is_empty() {
+        json["rules"] = json!(tried);
+    }
+    message.with("json", json)
 }
 
 /// The summary for people: what was saved, what of it was new, what it takes, what is missing.

@@ -13,7 +13,7 @@ use std::fs::{DirBuilder, File};
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
-/// Write a first `.snapkeep/rules.toml` for a directory of JSON files, from what is there
+/// Write a first `.snapkeep/rules.toml` for a directory of JSON files and databases, from what is there
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The directory
@@ -29,7 +29,8 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         return Err(Failure::new(FAILED, format!("{name} is there already and is left alone")));
     }
     let mut watch = Watch::beside_results(context);
-    let looked = infer(dir, &watch.progress);
+    let scratch = context.cache().unwrap_or_else(std::env::temp_dir);
+    let looked = infer(dir, &scratch, &watch.progress);
     watch.finish();
     let (text, remarks) = looked?;
     for remark in &remarks {
@@ -37,7 +38,10 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     }
     let rules = text.matches("[[rule]]").count();
     if rules == 0 {
-        return Err(Failure::new(FAILED, format!("{} holds no JSON to make rules of", args.dir.display())));
+        return Err(Failure::new(
+            FAILED,
+            format!("{} holds no JSON and no database to make rules of", args.dir.display()),
+        ));
     }
     if !context.global.dry_run {
         let cannot = || format!("cannot write {name}");

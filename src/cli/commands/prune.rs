@@ -49,6 +49,20 @@ pub struct Limits {
     /// How long to wait for backups that run now before leaving the deletion to the next prune
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration, help_heading = "Pruning")]
     wait: Duration,
+    /// Stop a backup of another machine when prunes saw nothing of it for so long; `never` leaves that to `session evict`
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = evict_after, help_heading = "Pruning")]
+    evict_after: EvictAfter,
+}
+
+/// A duration, or never.
+#[derive(Clone, Copy, Debug)]
+struct EvictAfter(Option<Duration>);
+
+fn evict_after(text: &str) -> Result<EvictAfter> {
+    match text.trim() {
+        "never" => Ok(EvictAfter(None)),
+        text => duration(text).map(|after| EvictAfter(Some(after))),
+    }
 }
 
 impl Limits {
@@ -58,6 +72,7 @@ impl Limits {
             max_repack: self.max_repack_size,
             level: context.global.compression,
             wait: self.wait,
+            evict_after: self.evict_after.0,
             dry_run: context.global.dry_run,
             keep_reserve: true,
             trash: trash.keep(),
@@ -156,6 +171,10 @@ fn finished(context: &Context, done: &PruneReport) -> std::result::Result<(), Fa
         let snapshots = counted(done.expired, "snapshot", "snapshots");
         output.say(&format!("emptied the trash of {snapshots}"))?;
     }
+    for session in &done.evicted {
+        output
+            .say(&format!("evicted {session}: nothing was seen of it for too long, so it commits nothing"))?;
+    }
     if done.short_of_space {
         output.say("the disk was full: whole packs were deleted first")?;
     }
@@ -197,7 +216,8 @@ fn finished(context: &Context, done: &PruneReport) -> std::result::Result<(), Fa
         for session in &done.waiting_for {
             output.say(&format!("  {session}"))?;
         }
-        output.say("run prune again later; `session evict ID` stops a backup that is dead")?;
+        output.say("run prune again later; `session evict ID` stops a backup that is dead, and a prune does so by itself")?;
+        output.say("for one of another machine of which nothing was seen for days (--evict-after)")?;
     }
     Ok(())
 }
@@ -245,5 +265,6 @@ fn summary(done: &PruneReport, dry_run: bool) -> Message {
         .with("segments_written", done.segments.filed.segments)
         .with("segments_removed", done.segments.removed)
         .with("waiting_for", done.waiting_for.clone())
+        .with("evicted_sessions", done.evicted.clone())
         .with("short_of_space", done.short_of_space)
 }

@@ -3,29 +3,36 @@
 use crate::cli::context::Context;
 use crate::cli::databases;
 use crate::cli::failure::{DAMAGED, FAILED, Failure, INCOMPLETE, Outcome, VALIDATION};
-use crate::cli::in_place::{Job, SureArgs, may_ask};
+use crate::cli::guided;
+use crate::cli::in_place::{Job, StageArgs, SureArgs, may_ask};
 use crate::cli::json::Message;
 use crate::cli::layers::on_command_line;
 use crate::cli::names::shown;
 use crate::cli::options::AtArgs;
+use crate::cli::picker::{can_ask, line};
 use crate::cli::restore_key;
+use crate::cli::rules::after_restore;
+use crate::cli::staging::ruled_below;
 use crate::cli::stop::Stop;
 use crate::cli::tables::{TableArgs, Tables};
 use crate::cli::terminal::Watch;
 use crate::in_place::{OVERWRITE, parts};
+use crate::repository::Repository;
 use crate::repository::reader::Reader;
-use crate::repository::snapshots::list;
+use crate::repository::snapshots::{Listed, list};
 use crate::restore::{
     Action, Counts, Overwrite, Plan, RestoreOptions, Summary, What, execute, plan, preview,
 };
 use crate::units;
 use clap::ValueEnum;
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
-/// Restore a snapshot, or a part of it, below a directory
-#[derive(clap::Args, Debug)]
+/// Restore a snapshot, or a part of it, below a directory; without arguments, on a terminal, by questions
+#[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// The snapshot; with a path the contents of that directory go straight into DIR
     #[arg(value_name = "SNAP[:PATH]")]
@@ -82,6 +89,8 @@ pub struct Args {
     /// Leave extended attributes and ACLs alone
     #[arg(long)]
     no_xattrs: bool,
+    #[command(flatten)]
+    care: StageArgs,
 }
 
 /// When a file that is there already is replaced.
@@ -95,6 +104,9 @@ enum When {
 }
 
 pub fn run(context: &Context, args: &Args) -> Outcome {
+    if is_guided(context) {
+        return guided(context, args);
+    }
     if !args.tables.table.is_empty() {
         return tables(context, args);
     }
@@ -105,7 +117,8 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         return restore_key::run(context, &reader, &from, key, args.target.as_deref());
     }
     if args.in_place {
-        return over_what_is_there(context, args);
+        may_ask(context, args.sure)?;
+        return over_what_is_there(context, args, &context.open()?);
     }
     if let Some(word) = meant_for_over(context) {
         let what = format!("--{word} is for restores over what is there: --in-place, or --table");
@@ -114,8 +127,45 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let Some(to) = &args.target else {
         return Err(Failure::usage("where to? give --target DIR, or --in-place"));
     };
+    onto(context, args, to, &context.open()?, false)
+}
+
+/// Nothing at all was said of what to restore, and there is somebody to ask.
+fn is_guided(context: &Context) -> bool {
+    // Options that every command takes stand on both levels.
+    let all = &context.parsed.matches;
+    let global = |id: &str| matches!(all.try_contains_id(id), Ok(true));
+    let said = |given: &clap::ArgMatches| {
+        given.ids().any(|id| on_command_line(given, id.as_str()) && !global(id.as_str()))
+    };
+    let given = context.parsed.matches.subcommand().map(|(_, given)| given);
+    !given.is_some_and(said) && !context.output.json && can_ask()
+}
+
+/// Asks for what options would say, then does as they say.
+fn guided(context: &Context, args: &Args) -> Outcome {
     let repository = context.open()?;
-    let listing = list(&repository)?;
+    let choice = guided::ask(&list(&repository)?, &repository.reader()?.with_parity(), context.now())?;
+    let overwrite = choice.overwrite.map(|word| When::from_str(word, true)).transpose();
+    let overwrite = overwrite.map_err(Failure::usage)?;
+    let chosen = Args {
+        snapshot: Some(choice.what.clone()),
+        target: choice.target.clone(),
+        in_place: choice.target.is_none(),
+        delete: choice.delete,
+        overwrite,
+        ..args.clone()
+    };
+    context.output.say(&format!("without questions: {}", choice.words()))?;
+    match &choice.target {
+        Some(to) => onto(context, &chosen, to, &repository, true),
+        None => over_what_is_there(context, &chosen, &repository),
+    }
+}
+
+/// Below a directory.
+fn onto(context: &Context, args: &Args, to: &Path, repository: &Arc<Repository>, ask: bool) -> Outcome {
+    let listing = list(repository)?;
     let mut from = args.at.target(&listing, args.snapshot.as_deref(), context.now())?;
     let asked = from.path.clone().unwrap_or_default();
     for warning in databases::avoid_damaged(&listing, &mut from, &asked) {
@@ -129,12 +179,21 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         watch.finish();
         return told_dry(context, &counts?);
     }
+    if ask {
+        let counts = would(context, &reader, &plan, &watch)?;
+        told_dry(context, &counts)?;
+        let answer = line(&format!("into {}. Go on? [y/N]", to.display()))?;
+        if !matches!(answer.as_deref(), Some("y" | "Y" | "yes" | "Yes")) {
+            return Err(Failure::new(FAILED, "not confirmed; nothing was changed"));
+        }
+    }
     let begun = Instant::now();
     let done = execute(&reader, plan, &watch.progress, &watch.report);
     watch.finish();
     let done = done?;
     let seconds = begun.elapsed();
     context.warn_of_mended(&reader);
+    let hold = rules_hold(context, args, &reader, &from.snapshot, &asked)?;
     let told = if context.output.json {
         context.output.result(&summary(&done).with("seconds_elapsed", seconds.as_secs_f64()))
     } else {
@@ -143,7 +202,8 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         context.output.say(&lines.join("\n"))
     };
     let code = match (done.damaged, done.verify_failed, done.problems) {
-        (0, 0, 0) => 0,
+        (0, 0, 0) if hold => 0,
+        (0, 0, 0) => VALIDATION,
         (0, 0, _) => FAILED,
         (0, _, _) => VALIDATION,
         // As asked: everything else is there, and what is not is named.
@@ -153,10 +213,32 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     Ok(context.output.told(told, code))
 }
 
+/// Tries the rules of what was restored where it stands now, unless only a choice of it was.
+fn rules_hold(
+    context: &Context,
+    args: &Args,
+    reader: &Reader,
+    from: &Listed,
+    asked: &[u8],
+) -> Result<bool, Failure> {
+    let chosen = [&args.include, &args.iinclude, &args.exclude, &args.iexclude];
+    let Some(target) = args.target.as_ref().filter(|_| !args.care.no_rules) else { return Ok(true) };
+    if chosen.iter().any(|list| !list.is_empty()) {
+        return Ok(true);
+    }
+    let bases = ruled_below(context, reader, from, asked)?;
+    let place = |base: &[u8]| {
+        let rest = base.get(asked.len()..).unwrap_or_default();
+        target.join(OsStr::from_bytes(rest.strip_prefix(b"/").unwrap_or(rest)))
+    };
+    after_restore(context, reader, &from.root, &bases, &place)
+}
+
 /// An option on the command line that a restore to a new place has no use for.
 fn meant_for_over(context: &Context) -> Option<&'static str> {
     let (_, given) = context.parsed.matches.subcommand()?;
-    let words = [("yes", "yes"), ("safety", "safety"), ("sqlite_wait", "sqlite-wait")];
+    let words =
+        [("yes", "yes"), ("safety", "safety"), ("sqlite_wait", "sqlite-wait"), ("no_stage", "no-stage")];
     words.into_iter().find(|(id, _)| on_command_line(given, id)).map(|(_, word)| word)
 }
 
@@ -172,10 +254,8 @@ fn tables(context: &Context, args: &Args) -> Outcome {
     Tables { context, repository: &repository, listing: &listing, from, args: tables, sure }.run()
 }
 
-fn over_what_is_there(context: &Context, args: &Args) -> Outcome {
-    may_ask(context, args.sure)?;
-    let repository = context.open()?;
-    let listing = list(&repository)?;
+fn over_what_is_there(context: &Context, args: &Args, repository: &Arc<Repository>) -> Outcome {
+    let listing = list(repository)?;
     let mut from = args.at.target(&listing, args.snapshot.as_deref(), context.now())?;
     let below = from.path.clone().unwrap_or_default();
     for warning in databases::avoid_damaged(&listing, &mut from, &below) {
@@ -184,9 +264,9 @@ fn over_what_is_there(context: &Context, args: &Args) -> Outcome {
     let overwrite = args.overwrite.map_or(OVERWRITE, When::rule);
     let options = RestoreOptions { overwrite, verify: true, salvage: false, ..options(args, None) };
     let parts = parts(&from.snapshot.record, &below)?;
-    let (from, sure) = (&from.snapshot, args.sure);
-    Job { context, repository: &repository, listing: &listing, from, parts, options, sure, undone: None }
-        .run()
+    let (from, sure, care) = (&from.snapshot, args.sure, args.care);
+    let listing = &listing;
+    Job { context, repository, listing, from, parts, options, sure, undone: None, care }.run()
 }
 
 impl When {

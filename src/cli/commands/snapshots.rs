@@ -3,8 +3,10 @@
 use crate::cli::context::Context;
 use crate::cli::databases;
 use crate::cli::documents;
+use crate::cli::drills;
 use crate::cli::failure::{DAMAGED, Failure, Outcome, usage};
 use crate::cli::groups::{GroupBy, group};
+use crate::cli::guard_told;
 use crate::cli::json::{SnapshotJson, TrashJson};
 use crate::cli::names::{decode_path, escape};
 use crate::cli::options::{FilterArgs, TrashArgs, snapshots_named};
@@ -15,6 +17,7 @@ use crate::clock::Timestamp;
 use crate::format::FileName;
 use crate::repository::copies;
 use crate::repository::notes::Pin;
+use crate::repository::schema;
 use crate::repository::snapshots::{Listed, Listing, list};
 use crate::repository::trash::Forgotten;
 use crate::units;
@@ -39,6 +42,9 @@ pub struct Args {
     /// Only the last N of each host and paths, or of each group
     #[arg(long, value_name = "N")]
     latest: Option<usize>,
+    /// Only those that hold a database of this schema version (user_version); --path can name the database
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    schema_version: Option<i32>,
     /// Group by host, paths, tags
     #[arg(short, long, value_name = "WHAT[,WHAT…]", value_parser = GroupBy::parse)]
     group_by: Option<GroupBy>,
@@ -50,7 +56,7 @@ pub struct Args {
 }
 
 pub fn run(context: &Context, args: &Args) -> Outcome {
-    let filter = args.filter.filter().map_err(usage)?;
+    let mut filter = args.filter.filter().map_err(usage)?;
     let repository = context.open()?;
     let mut listing = list(&repository)?;
     for (id, why) in &listing.damaged {
@@ -63,11 +69,18 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         context.output.warn(&copies::remark(&FileName::Snapshot(*id)));
     }
     let code = if listing.damaged.is_empty() { 0 } else { DAMAGED };
+    let databases = match args.schema_version {
+        Some(_) => schema::databases_of(&listing, &mut filter),
+        None => Vec::new(),
+    };
+    let has = |l: &Listed| args.schema_version.is_none_or(|n| schema::has_version(&l.record, &databases, n));
+    listing.forgotten.retain(|f| has(&f.listed));
     if args.trash {
         listing.forgotten.retain(|f| filter.matches(&f.listed.record));
         return context.output.ends(trash(context, args, &listing), code);
     }
     listing.snapshots = snapshots_named(&listing, &args.snapshots, &filter, context.now())?;
+    listing.snapshots.retain(|l| has(l));
     if let Some(latest) = args.latest {
         let by = args.group_by.unwrap_or(GroupBy::SERIES);
         let kept: Vec<_> = group(&listing.snapshots, by)
@@ -83,9 +96,7 @@ fn page(context: &Context, args: &Args, listing: &Listing) -> Result<(), Failure
     let mut paper = context.output.paper();
     match (context.output.json, args.group_by) {
         (true, None) => {
-            let json =
-                |l| SnapshotJson::new(l).pinned(listing.pins.get(&l.id)).ruled(listing.rules.get(&l.id));
-            let all: Vec<_> = listing.snapshots.iter().map(json).collect();
+            let all: Vec<_> = listing.snapshots.iter().map(|l| whole(listing, l)).collect();
             paper.json(&all)?;
         }
         (true, Some(by)) => {
@@ -108,6 +119,13 @@ fn page(context: &Context, args: &Args, listing: &Listing) -> Result<(), Failure
     paper.finish()
 }
 
+/// All that is known of a snapshot.
+fn whole<'a>(listing: &'a Listing, listed: &'a Listed) -> SnapshotJson<'a> {
+    let drills = listing.drills.get(&listed.id).map(Vec::as_slice);
+    let json = SnapshotJson::new(listed).pinned(listing.pins.get(&listed.id));
+    json.ruled(listing.rules.get(&listed.id)).drilled(drills)
+}
+
 fn print(
     context: &Context,
     paper: &mut Paper,
@@ -125,8 +143,12 @@ fn print(
         for listed in snapshots {
             let tried = listing.rules.get(&listed.id).into_iter().flatten();
             let tried = tried.map(|tried| format!("rules: {}", rules::summary(tried)));
-            let json = documents::lines(&listed.record).into_iter().chain(tried);
-            for line in databases::lines(&listed.record).into_iter().chain(json) {
+            let json = documents::lines(&listed.record)
+                .into_iter()
+                .chain(tried)
+                .chain(guard_told::line(&listed.record));
+            let drilled = listing.drills.get(&listed.id).and_then(|all| drills::line(all, context.now()));
+            for line in databases::lines(&listed.record).into_iter().chain(json).chain(drilled) {
                 paper.line(&format!("{}  {line}", listed.id.short()))?;
             }
         }

@@ -2,12 +2,14 @@
 
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, Outcome, usage};
-use crate::cli::in_place::{Job, SureArgs, may_ask};
+use crate::cli::in_place::{Job, StageArgs, SureArgs, may_ask};
 use crate::cli::json::Message;
 use crate::clock::Timestamp;
 use crate::format::snapshot::BeforeRestore;
 use crate::in_place::{OVERWRITE, Part, parts};
 use crate::os::process::host_name;
+use crate::repository::Repository;
+use crate::repository::restores::settle;
 use crate::repository::snapshots::{Listed, Listing, SnapshotFilter, decode_path, list, resolve};
 use crate::restore::RestoreOptions;
 
@@ -29,12 +31,18 @@ pub struct Args {
     /// List what can be taken back, and do nothing
     #[arg(long)]
     list: bool,
+    /// Take nothing back: what is there now is right, though the restore did not end well
+    #[arg(long, conflicts_with_all = ["list", "no_stage"])]
+    accept: bool,
     #[command(flatten)]
     sure: SureArgs,
+    /// Put each file in place as soon as it is written, without writing all of them beside it first
+    #[arg(long)]
+    no_stage: bool,
 }
 
 pub fn run(context: &Context, args: &Args) -> Outcome {
-    if !args.list {
+    if !args.list && !args.accept {
         may_ask(context, args.sure)?;
     }
     let repository = context.open()?;
@@ -52,8 +60,11 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         );
         return Err(Failure::usage(what));
     };
+    if args.accept {
+        return accept(context, &repository, safety);
+    }
     let restored = listing.snapshots.iter().find(|l| l.record.id == before.from);
-    if restored.is_none() {
+    if restored.is_none() && !before.from.is_empty() {
         let what = format!(
             "the snapshot {} that was put back is gone: what it added cannot be told from what came later, and stays",
             before.from.get(..8).unwrap_or(&before.from)
@@ -72,7 +83,24 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let parts = before.paths.iter().map(|path| part(path, restored)).collect();
     let (sure, undone) = (args.sure, Some(restored));
     let from = safety;
-    Job { context, repository: &repository, listing: &listing, from, parts, options, sure, undone }.run()
+    let (repository, listing) = (&repository, &listing);
+    let care = StageArgs { no_stage: args.no_stage, no_rules: true, or_without: false };
+    Job { context, repository, listing, from, parts, options, sure, undone, care }.run()
+}
+
+/// From now on nothing warns of what that restore left.
+fn accept(context: &Context, repository: &Repository, safety: &Listed) -> Outcome {
+    if !context.global.dry_run {
+        settle(repository, safety.id, context.now())?;
+    }
+    if context.output.json {
+        let message = Message::new("accepted").with("snapshot_id", safety.record.id.as_str());
+        context.output.result(&message)?;
+        return Ok(0);
+    }
+    let id = safety.id.short();
+    context.output.say(&format!("what is there is accepted; `snapkeep undo {id}` can still take it back"))?;
+    Ok(0)
 }
 
 /// Where a path goes: by the sources of the snapshot that was put back, as far as they tell.
@@ -124,7 +152,8 @@ fn tell(context: &Context, listing: &Listing) -> Outcome {
                     .with("label", listed.record.label.as_deref())
                     .with("snapshot_restored", before.from.as_str())
                     .with("paths", before.paths.clone())
-                    .with("undo", before.undo),
+                    .with("undo", before.undo)
+                    .with("settled", settled(listing, listed, before)),
             )?;
         }
         paper.finish()?;
@@ -135,11 +164,17 @@ fn tell(context: &Context, listing: &Listing) -> Outcome {
         return Ok(0);
     }
     let mut paper = context.output.paper();
-    for (listed, _) in &made {
+    for (listed, before) in &made {
         let label = listed.record.label.as_deref().unwrap_or_default();
         let (time, host) = (&listed.record.time, &listed.record.hostname);
-        paper.line(&format!("{}  {time}  {host}  {label}", listed.id.short()))?;
+        let end = if settled(listing, listed, before) { "" } else { "  NOT COMPLETED, or under way" };
+        paper.line(&format!("{}  {time}  {host}  {label}{end}", listed.id.short()))?;
     }
     paper.finish()?;
     Ok(0)
+}
+
+/// Whether what the restore left is no mixture, as far as notes say; older ones say nothing.
+fn settled(listing: &Listing, listed: &Listed, before: &BeforeRestore) -> bool {
+    !before.end_noted || listing.settled.contains(&listed.id)
 }

@@ -18,6 +18,7 @@ use crate::verify;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Try the rules of JSON workspaces on a snapshot or a live directory; compare a database in use with its newest snapshot
 #[derive(clap::Args, Debug)]
@@ -48,7 +49,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         None => {
             let repository = context.open()?;
             let target = args.at.target(&list(&repository)?, Some(&args.what), context.now())?;
-            let reader = repository.reader()?;
+            let reader = Arc::new(repository.reader()?.with_parity());
             let mut watch = Watch::beside_results(context);
             let tried = stored(&reader, &target, args.rules.as_deref(), &watch.progress);
             watch.finish();
@@ -76,13 +77,14 @@ fn live(context: &Context, dir: &Path, rules: Option<&Path>) -> Result<Tried, Fa
     }
     let rules = verify::live_rules(file).map_err(|e| unusable(&e))?;
     let mut watch = Watch::beside_results(context);
-    let report = verify::live(dir, &rules, &watch.progress);
+    let scratch = context.cache().unwrap_or_else(std::env::temp_dir);
+    let report = verify::live(dir, &rules, &scratch, &watch.progress);
     watch.finish();
     Ok((escape(dir.as_os_str().as_bytes()), report?))
 }
 
 fn stored(
-    reader: &Reader,
+    reader: &Arc<Reader>,
     target: &Target,
     rules: Option<&Path>,
     progress: &Progress,
