@@ -19,13 +19,13 @@ pub fn read(
     progress: &Progress,
     sink: &mut dyn Sink,
 ) -> Result<()> {
-    let mut fields = Reduced::default();
+    let (mut own, mut fields) = (Reduced::default(), Reduced::default());
     for (number, section) in plan.sections.iter().enumerate() {
         let asked = reading.ask(&section.sql, &[], &mut |_| Ok(()), &mut |row| {
             progress.keep_going()?;
             match section.children {
-                None => of_table(number, section, row, seed, &mut fields, sink),
-                Some(_) => of_array(number, plan, section, row, seed, &mut fields, sink),
+                None => of_table((number, section), row, seed, (&mut own, &mut fields), sink),
+                Some(_) => of_array(plan, (number, section), row, seed, (&mut own, &mut fields), sink),
             }
         });
         asked.context(|| format!("table `{}`", section.name))?;
@@ -33,25 +33,27 @@ pub fn read(
     Ok(())
 }
 
+/// A section and its number.
+type Of<'a, 'm> = (usize, &'a Section<'m>);
+/// Room for the key of a record and for its fields.
+type Room<'a> = (&'a mut Reduced, &'a mut Reduced);
+
 fn of_table(
-    number: usize,
-    section: &Section<'_>,
+    (number, section): Of<'_, '_>,
     row: &[Value],
     seed: Option<u64>,
-    fields: &mut Reduced,
+    (own, fields): Room<'_>,
     sink: &mut dyn Sink,
 ) -> Result<()> {
-    let keys = &section.table.key;
-    fields.clear();
-    for key in keys {
+    own.clear();
+    for key in &section.table.key {
         let (field, value) = (&section.fields[*key], row.get(*key).unwrap_or(&Value::Null));
-        fields.add(|out| stored(&field.form, value, out));
+        own.add(|out| stored(&field.form, value, out));
     }
-    let key = key_hash(seed, (0..keys.len()).map(|n| fields.field(n)));
+    let key = key_hash(seed, own.all());
     if !sink.wants(number, &key) {
         return Ok(());
     }
-    let own: Vec<Vec<u8>> = (0..keys.len()).map(|n| fields.field(n).to_vec()).collect();
     fields.clear();
     for (field, value) in section.fields.iter().zip(row) {
         fields.add(|out| stored(&field.form, value, out));
@@ -60,32 +62,30 @@ fn of_table(
         fields.add(|out| put(Tag::Array, &[], out));
     }
     fields.add(|out| put(Tag::NoMore, &[], out));
-    let shown = || (key_shown(own.iter().map(Vec::as_slice)), own.concat());
+    let shown = || (key_shown(own.all()), own.all().collect::<Vec<_>>().concat());
     sink.take(Item { section: number, side: Side::Database, key, order: &[], fields, shown: &shown })
 }
 
 fn of_array(
-    number: usize,
     plan: &Plan<'_>,
-    section: &Section<'_>,
+    (number, section): Of<'_, '_>,
     row: &[Value],
     seed: Option<u64>,
-    fields: &mut Reduced,
+    (own, fields): Room<'_>,
     sink: &mut dyn Sink,
 ) -> Result<()> {
     let count = section.fields.len();
     let above = &plan.sections[section.parent];
     let keys = &above.table.key;
-    fields.clear();
+    own.clear();
     for (at, key) in keys.iter().enumerate() {
         let (field, value) = (&above.fields[*key], row.get(count + at).unwrap_or(&Value::Null));
-        fields.add(|out| stored(&field.form, value, out));
+        own.add(|out| stored(&field.form, value, out));
     }
-    let key = key_hash(seed, (0..keys.len()).map(|n| fields.field(n)));
+    let key = key_hash(seed, own.all());
     if !sink.wants(number, &key) {
         return Ok(());
     }
-    let own: Vec<Vec<u8>> = (0..keys.len()).map(|n| fields.field(n).to_vec()).collect();
     let mut order = Vec::new();
     let rules = section.children.map(|c| c.order.as_slice()).unwrap_or_default();
     for ((_, downwards), value) in rules.iter().zip(row.iter().skip(count + keys.len())) {
@@ -96,7 +96,7 @@ fn of_array(
         fields.add(|out| stored(&field.form, value, out));
     }
     fields.add(|out| put(Tag::NoMore, &[], out));
-    let shown = || (key_shown(own.iter().map(Vec::as_slice)), own.concat());
+    let shown = || (key_shown(own.all()), own.all().collect::<Vec<_>>().concat());
     sink.take(Item { section: number, side: Side::Database, key, order: &order, fields, shown: &shown })
 }
 

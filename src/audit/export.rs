@@ -217,7 +217,7 @@ impl<'m> Places<'m> {
 }
 
 /// The texts of an export, the same ones each time.
-pub trait Export {
+pub trait Export: Send {
     /// What people call it.
     fn name(&self) -> String;
     fn is_directory(&self) -> bool;
@@ -277,24 +277,22 @@ impl Reading<'_, '_> {
             (Place::At(_), Some(node)) => Seen::Node(doc, node),
             (Place::At(_), None) => Seen::Absent,
         };
-        let mut fields = Reduced::default();
+        let (mut own, mut fields) = (Reduced::default(), Reduced::default());
         let keys = &section.table.key;
         let mut has_key = true;
         for key in keys {
             has_key &= !matches!(seen(*key), Seen::Absent);
-            fields.add(|out| exported(&section.fields[*key].form, seen(*key), out));
+            own.add(|out| exported(&section.fields[*key].form, seen(*key), out));
         }
         if !has_key {
             self.sink.keyless(number, place());
             return Ok(());
         }
-        let key = key_hash(self.seed, (0..keys.len()).map(|n| fields.field(n)));
+        let key = key_hash(self.seed, own.all());
         let is_wanted = self.sink.wants(number, &key);
-        let own: Vec<Vec<u8>> = (0..keys.len()).map(|n| fields.field(n).to_vec()).collect();
-        let shown = || (key_shown(own.iter().map(Vec::as_slice)), own.concat());
+        let shown = || (key_shown(own.all()), own.all().collect::<Vec<_>>().concat());
         let arrays: Vec<Option<Node>> = found[count..].to_vec();
         if is_wanted {
-            fields.clear();
             for n in 0..count {
                 fields.add(|out| exported(&section.fields[n].form, seen(n), out));
             }

@@ -44,6 +44,10 @@ impl Reduced {
         &self.bytes[start..end]
     }
 
+    pub fn all(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len()).map(|number| self.field(number))
+    }
+
     /// Of all fields and where each of them ends, so that no two records look alike.
     pub fn hash(&mut self) -> RecordHash {
         self.whole.clear();

@@ -41,8 +41,7 @@ pub fn run(
     let (count, seed) = (options.sample.map(|(n, _)| n), options.sample.map(|(_, seed)| seed));
     let gather = || Gather::new(plan, Sorter::new(options.scratch, room), count);
     let (mut a, mut b) = (gather(), gather());
-    database::read(reading, plan, seed, progress, &mut a)?;
-    let left = match export::read(export, plan, map, seed, progress, &mut b)? {
+    let left = match both(reading, export, (map, plan), seed, progress, (&mut a, &mut b))? {
         Ok(left) => left,
         Err(fault) => return still(export).map(|()| Err(fault)),
     };
@@ -57,6 +56,7 @@ pub fn run(
     }
     if !matched.mismatches.is_empty() {
         let mut fetch = Fetch::new(plan, &mut matched.mismatches);
+        // One after the other: they fill the same list.
         database::read(reading, plan, seed, progress, &mut fetch)?;
         if let Err(fault) = export::read(export, plan, map, seed, progress, &mut fetch)? {
             return still(export).map(|()| Err(fault));
@@ -85,6 +85,39 @@ fn still(export: &mut dyn Export) -> Result<()> {
     }
     let what = format!("{} was written to while it was compared; ask again", export.name());
     Err(Error::new(ErrorKind::Locked, what))
+}
+
+/// Reads both sides at once; when one cannot go on, the other ends as well.
+fn both(
+    reading: &Reading,
+    export: &mut dyn Export,
+    (map, plan): (&Map, &Plan<'_>),
+    seed: Option<u64>,
+    progress: &Progress,
+    (a, b): (&mut Gather<'_>, &mut Gather<'_>),
+) -> Result<std::result::Result<Vec<String>, String>> {
+    let (one, other) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let done = export::read(export, plan, map, seed, progress, b);
+            if !matches!(done, Ok(Ok(_))) {
+                progress.cancel();
+            }
+            done
+        });
+        let one = database::read(reading, plan, seed, progress, a);
+        if one.is_err() {
+            progress.cancel();
+        }
+        (one, other.join())
+    });
+    let other = other.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    match (one, other) {
+        // Who was only told to end has nothing to say.
+        (Err(e), Err(other)) if e.kind() == ErrorKind::Cancelled => Err(other),
+        (Err(e), Ok(Err(fault))) if e.kind() == ErrorKind::Cancelled => Ok(Err(fault)),
+        (Err(e), _) => Err(e),
+        (Ok(()), other) => other,
+    }
 }
 
 /// Within which both sides are known.
