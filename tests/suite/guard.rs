@@ -2,6 +2,7 @@
 //! signals; and what is left when the guard itself is killed.
 
 use crate::cli::{Home, text};
+use crate::guided::{CTRL_C, Terminal};
 use crate::in_place::{Tree, code, tree};
 use crate::sqlite_live::{Process, create};
 use rusqlite::Connection;
@@ -280,6 +281,23 @@ fn signals_are_the_commands() {
         assert_eq!(ended.status.code(), Some(wanted), "{signal}: {ended:?}");
         assert_as(&home, &before, signal);
     }
+}
+
+/// On a terminal the key reaches the command and us at the same time: the command hears it once.
+#[test]
+fn ctrl_c_is_heard_once_and_everything_goes_back() {
+    let home = yard("delete");
+    let before = tree(&home.path("src"));
+    let script = "trap 'echo heard >> heard' INT\necho half > src/a.txt\necho ready\nsleep 600\nexit 9\n";
+    fs::write(home.path("work.sh"), script).expect("written");
+    let words = ["run", "--source", "src", "--", "sh", "work.sh"];
+    let Some(mut terminal) = Terminal::start(&home, &words) else { return };
+    terminal.expect("ready");
+    terminal.press(CTRL_C);
+    terminal.expect("the sources are as they were before it");
+    assert_eq!(terminal.end(), 9);
+    assert_eq!(fs::read(home.path("heard")).expect("read"), b"heard\n");
+    assert_as(&home, &before, "Ctrl-C");
 }
 
 #[test]
