@@ -12,6 +12,7 @@ use crate::json::pointer::Pointer;
 use crate::json::records::{Fill, Halt, Record, Shape, Wanted, read as records};
 use crate::progress::Progress;
 use globset::{GlobBuilder, GlobMatcher};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 /// Names of fields that no rule names, kept to say what is there.
@@ -40,7 +41,11 @@ struct Places<'m> {
     files: u64,
 }
 
-/// Hands every record that the map asks for to `sink`; the inner error is a text that is not sound.
+/// Files and places that no rule reads, as many as are told.
+const LEFT_MAX: usize = 20;
+
+/// Hands every record that the map asks for to `sink`; answers files and places that no rule reads, the first of them. The inner
+/// error is a text that is not sound.
 pub fn read(
     export: &mut dyn Export,
     plan: &Plan<'_>,
@@ -48,7 +53,7 @@ pub fn read(
     seed: Option<u64>,
     progress: &Progress,
     sink: &mut dyn Sink,
-) -> Result<std::result::Result<Vec<Looks>, String>> {
+) -> Result<std::result::Result<Vec<String>, String>> {
     let mut places = Places::new(export, plan, map)?;
     let look = |s: &Section<'_>| Looks { present: vec![false; s.fields.len()], ..Looks::default() };
     let mut looks: Vec<Looks> = plan.sections.iter().map(look).collect();
@@ -56,7 +61,14 @@ pub fn read(
     let globs: Vec<Option<GlobMatcher>> = places.tables.iter().map(|(_, _, glob)| glob.clone()).collect();
     let fits =
         |glob: &Option<GlobMatcher>, path: &[u8]| glob.as_ref().is_none_or(|g| g.is_match(as_path(path)));
-    let wanted = |path: &[u8]| globs.iter().any(|glob| fits(glob, path));
+    let left = RefCell::new(Vec::new());
+    let wanted = |path: &[u8]| {
+        let is_wanted = globs.iter().any(|glob| fits(glob, path));
+        if !is_wanted && left.borrow().len() < LEFT_MAX {
+            left.borrow_mut().push(String::from_utf8_lossy(path).into_owned());
+        }
+        is_wanted
+    };
     let name = export.name();
     let done = export.texts(&wanted, &mut |path, fill| {
         progress.keep_going()?;
@@ -92,10 +104,13 @@ pub fn read(
         return Ok(Err(fault));
     }
     done?;
-    places.all_found(export)?;
+    places.all_found(&name)?;
     let all = plan.sections.iter().zip(&looks).map(|(section, looks)| looks.fits(section));
     all.collect::<Result<()>>()?;
-    Ok(Ok(looks))
+    let mut left = left.into_inner();
+    left.extend(places.others);
+    left.truncate(LEFT_MAX);
+    Ok(Ok(left))
 }
 
 fn as_path(path: &[u8]) -> &std::path::Path {
@@ -185,18 +200,17 @@ impl<'m> Places<'m> {
     }
 
     /// A place that nothing stands at is a mistake in the map: nothing was compared there.
-    fn all_found(&self, export: &dyn Export) -> Result<()> {
+    fn all_found(&self, export: &str) -> Result<()> {
         let missing = self.tables.iter().zip(&self.found).find(|(_, found)| !**found);
         let Some(((_, table, _), _)) = missing else { return Ok(()) };
         let what = match &table.file {
             Some(pattern) if table.at.parts().is_empty() => {
                 return Err(Error::invalid(format!(
                     "table `{}`: no file of {} fits `{pattern}`",
-                    table.name,
-                    export.name()
+                    table.name, export
                 )));
             }
-            _ => format!("table `{}`: {} has nothing at `{}`", table.name, export.name(), table.at),
+            _ => format!("table `{}`: {} has nothing at `{}`", table.name, export, table.at),
         };
         Err(did_you_mean(what, self.others.iter().map(String::as_str), &table.at.to_string()))
     }

@@ -49,6 +49,8 @@ impl Section<'_> {
 /// What a database is asked.
 pub struct Plan<'m> {
     pub sections: Vec<Section<'m>>,
+    /// Tables with rows that no rule reads from; with a `select` nobody can tell.
+    pub left: Vec<String>,
 }
 
 /// Columns of what rows are read from.
@@ -109,11 +111,35 @@ impl<'m> Plan<'m> {
                 });
             }
         }
-        Ok(Plan { sections })
+        let left = binder.left(map);
+        Ok(Plan { sections, left })
     }
 }
 
 impl Binder<'_> {
+    fn left(&self, map: &Map) -> Vec<String> {
+        let mut named: Vec<&From> = Vec::new();
+        let mut looked: Vec<&str> = Vec::new();
+        for table in &map.tables {
+            named.push(&table.from);
+            named.extend(table.children.iter().map(|c| &c.from));
+            let fields = table.fields.iter().chain(table.children.iter().flat_map(|c| &c.fields));
+            looked.extend(fields.filter_map(|f| match &f.column {
+                Column::Looked { table, .. } => Some(table.as_str()),
+                Column::Own(_) => None,
+            }));
+        }
+        let is_named = |name: &str| {
+            looked.iter().any(|l| l.eq_ignore_ascii_case(name))
+                || named.iter().any(|from| match from {
+                    From::Table(table) => table.eq_ignore_ascii_case(name),
+                    From::Select(sql) => sql.to_ascii_lowercase().contains(&name.to_ascii_lowercase()),
+                })
+        };
+        let all = self.objects.iter().filter(|o| o.kind == "table" && !o.is_internal());
+        all.filter(|o| !is_named(&o.name)).map(|o| o.name.clone()).collect()
+    }
+
     fn source(&self, from: &From) -> Result<Source> {
         let shown = match from {
             From::Select(_) => "the select".to_owned(),

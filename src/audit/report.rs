@@ -99,6 +99,9 @@ pub struct Report {
     pub mismatches: Vec<Mismatch>,
     /// Mismatches that are counted and not told one by one.
     pub untold: u64,
+    /// Tables of the database, places and files of the export (the first of them) that the map does not name.
+    pub left_tables: Vec<String>,
+    pub left_places: Vec<String>,
     /// Records of each table that were asked for, and the seed by which they were chosen.
     pub sample: Option<(u64, u64)>,
     /// Bytes that went to scratch files.

@@ -42,9 +42,10 @@ pub fn run(
     let gather = || Gather::new(plan, Sorter::new(options.scratch, room), count);
     let (mut a, mut b) = (gather(), gather());
     database::read(reading, plan, seed, progress, &mut a)?;
-    if let Err(fault) = export::read(export, plan, map, seed, progress, &mut b)? {
-        return Ok(Err(fault));
-    }
+    let left = match export::read(export, plan, map, seed, progress, &mut b)? {
+        Ok(left) => left,
+        Err(fault) => return still(export).map(|()| Err(fault)),
+    };
     let bounds = bounds(&a.bounds(), &b.bounds());
     let (counts_a, counts_b) = (a.counts, b.counts);
     let spilled = a.sorter.spilled + b.sorter.spilled;
@@ -58,17 +59,32 @@ pub fn run(
         let mut fetch = Fetch::new(plan, &mut matched.mismatches);
         database::read(reading, plan, seed, progress, &mut fetch)?;
         if let Err(fault) = export::read(export, plan, map, seed, progress, &mut fetch)? {
-            return Ok(Err(fault));
+            return still(export).map(|()| Err(fault));
         }
     }
-    if !export.holds()? {
-        let what = format!("{} was written to while it was compared; ask again", export.name());
-        return Err(Error::new(ErrorKind::Locked, what));
-    }
+    still(export)?;
     let mut mismatches = matched.mismatches;
     mismatches.sort_by(|x, y| (x.section, &x.order, x.position).cmp(&(y.section, &y.order, y.position)));
     let (tallies, untold) = (matched.tallies, matched.untold);
-    Ok(Ok(Report { tallies, mismatches, untold, sample: options.sample, spilled }))
+    let left_tables = plan.left.clone();
+    Ok(Ok(Report {
+        tallies,
+        mismatches,
+        untold,
+        left_tables,
+        left_places: left,
+        sample: options.sample,
+        spilled,
+    }))
+}
+
+/// What was found counts only if the export is what it was; a text that was read half written is not to blame either.
+fn still(export: &mut dyn Export) -> Result<()> {
+    if export.holds()? {
+        return Ok(());
+    }
+    let what = format!("{} was written to while it was compared; ask again", export.name());
+    Err(Error::new(ErrorKind::Locked, what))
 }
 
 /// Within which both sides are known.

@@ -186,7 +186,6 @@ pub fn run_judged(
     let mut writer = Writer::open(&repository, options.level, &session_info(start))?;
     let listing = snapshots::list(&repository)?;
     let paths = options.before_restore.as_ref().map_or_else(|| record::paths(input), |b| b.paths.clone());
-    let unsettled = unsettled(&listing, options, &paths);
     let series = record::Series::find(&listing, options, &paths)?;
     let parent = match &series.parent {
         // A parent that cannot be read costs time, not the backup.
@@ -230,7 +229,7 @@ pub fn run_judged(
         start,
         end,
         left_out: stored.left_out,
-        unsettled,
+        unsettled: unsettled(&listing, options, &paths),
     };
     if options.dry_run || (options.skip_if_unchanged && stored.built.unchanged && summary.problems == 0) {
         return Ok(outcome);

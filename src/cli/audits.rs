@@ -129,8 +129,18 @@ fn text(report: &Report, plan: &Plan<'_>, names: &[String; 2]) -> String {
     if report.untold > 0 {
         lines.push(format!("… and {} that are not listed (--limit)", count(report.untold)));
     }
+    lines.extend(left(report));
     lines.push(verdict(report, names));
     lines.iter().map(|line| one_line(line) + "\n").collect()
+}
+
+/// What the map does not name: nobody has looked at it.
+fn left(report: &Report) -> Vec<String> {
+    let line = |what: &str, all: &[String]| {
+        (!all.is_empty()).then(|| format!("not in the map, so not compared: {what} {}", all.join(", ")))
+    };
+    let tables = line("tables of the database", &report.left_tables);
+    tables.into_iter().chain(line("in the export", &report.left_places)).collect()
 }
 
 /// The pointer, and the column where it has another name.
@@ -181,6 +191,8 @@ fn head(report: &Report, names: &[String; 2]) -> Message {
         .with("records_compared", sum(|t| t.compared))
         .with("num_mismatches", sum(Tally::mismatches))
         .with("not_listed", report.untold)
+        .with("tables_not_in_map", report.left_tables.clone())
+        .with("places_not_in_map", report.left_places.clone())
 }
 
 fn json_text(report: &Report, plan: &Plan<'_>, names: &[String; 2]) -> String {
@@ -240,6 +252,7 @@ fn markdown(report: &Report, plan: &Plan<'_>, names: &[String; 2]) -> String {
         let numbers = [t.database, t.export, t.compared].map(count).join(" | ");
         out.push_str(&format!("| {} | {numbers} | {} |\n", plain(&t.name), matter(t)));
     }
+    left(report).iter().for_each(|line| out.push_str(&format!("\n{}.\n", plain(line))));
     for (number, tally) in report.tallies.iter().enumerate() {
         let of = || report.mismatches.iter().filter(move |m| m.section == number);
         if tally.is_equal() && of().next().is_none() {

@@ -31,13 +31,14 @@ pub struct JsonArgs {
 }
 
 impl JsonArgs {
-    pub fn options(&self) -> Result<JsonOptions, Failure> {
+    /// `ruled`: a source has rules of its own.
+    pub fn options(&self, ruled: bool) -> Result<JsonOptions, Failure> {
         if self.rules.is_some() && self.workspace.is_empty() {
             return Err(Failure::usage("--rules are tried on a --workspace; name one"));
         }
-        if self.strict && self.workspace.is_empty() && !self.validate_json {
+        if self.strict && self.workspace.is_empty() && !self.validate_json && !ruled {
             return Err(Failure::usage(
-                "--strict needs something to be strict about: --workspace or --validate-json",
+                "--strict needs something to be strict about: --workspace, --validate-json, or a source with rules",
             ));
         }
         let mut workspaces = Vec::new();

@@ -447,7 +447,7 @@ impl<'a> Guard<'a> {
         };
         let sure = SureArgs { yes: true, safety: self.wish.safety, sqlite_wait: self.wish.wait };
         // What stood there before goes back whatever rules it keeps.
-        let care = StageArgs { no_stage: false, no_rules: true };
+        let care = StageArgs { no_stage: false, no_rules: true, or_without: true };
         let (context, listing) = (self.context, &listing);
         let (repository, from, parts) = (&self.repository, &before.listed, before.parts.clone());
         Job { context, repository, listing, from, parts, options, sure, undone: None, care }.run()

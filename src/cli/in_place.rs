@@ -74,6 +74,9 @@ pub struct StageArgs {
     /// Do not try the rules that the snapshot holds
     #[arg(long, conflicts_with_all = ["table", "key"])]
     pub no_rules: bool,
+    /// For a way back that must not fail where it can be gone: what cannot be staged is put in place without.
+    #[arg(skip)]
+    pub or_without: bool,
 }
 
 /// One part, planned.

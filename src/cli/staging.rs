@@ -1,7 +1,7 @@
 //! What comes before anything is replaced, and what is known after: rules on what will stand there, all files ready beside it, and
 //! the note that nothing was left half done.
 
-use super::failure::{DAMAGED, FAILED, Failure, REFUSED, VALIDATION};
+use super::failure::{DAMAGED, FAILED, Failure, INTERRUPTED, REFUSED, VALIDATION};
 use super::in_place::{Job, Planned};
 use super::rules::conclusion;
 use super::terminal::Watch;
@@ -83,9 +83,28 @@ impl Job<'_> {
         plans: &[Planned],
         bytes: &[u64],
     ) -> Result<Vec<Option<Stage>>, Failure> {
+        let without = || Ok(plans.iter().map(|_| None).collect());
         if self.care.no_stage {
-            return Ok(plans.iter().map(|_| None).collect());
+            return without();
         }
+        match self.staged(reader, plans, bytes) {
+            Err(failure) if self.care.or_without && failure.code != INTERRUPTED => {
+                let why = failure.message.unwrap_or_default();
+                self.context
+                    .output
+                    .warn(&format!("going on without a copy beside it, as this must go back: {why}"));
+                without()
+            }
+            staged => staged,
+        }
+    }
+
+    fn staged(
+        &self,
+        reader: &Reader,
+        plans: &[Planned],
+        bytes: &[u64],
+    ) -> Result<Vec<Option<Stage>>, Failure> {
         let mut stages = Vec::new();
         let mut needed: HashMap<u64, u64> = HashMap::new();
         for ((part, planned), bytes) in self.parts.iter().zip(plans).zip(bytes) {

@@ -78,3 +78,48 @@ fn judge(database: &mut Database, found: &Findings, facts: Option<&DatabaseFacts
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(rows: u64) -> Findings {
+        Findings {
+            depth: Depth::Full,
+            verdict: Verdict::Good,
+            messages: Vec::new(),
+            foreign_key_violations: None,
+            schema: "ab".to_owned(),
+            user_version: 4,
+            application_id: 0,
+            tables: [("t".to_owned(), rows)].into(),
+        }
+    }
+
+    fn judged(found: &Findings, facts: &DatabaseFacts) -> (bool, String) {
+        let mut database = Database::default();
+        judge(&mut database, found, Some(facts));
+        assert!(database.compared);
+        (database.failed, database.reasons.join("; "))
+    }
+
+    #[test]
+    fn everything_that_was_recorded_counts() {
+        let right = DatabaseFacts {
+            schema: "ab".to_owned(),
+            user_version: 4,
+            tables: [("t".to_owned(), 7)].into(),
+            ..DatabaseFacts::default()
+        };
+        assert_eq!(judged(&found(7), &right), (false, String::new()));
+        assert_eq!(judged(&found(6), &right), (true, "table t has 6 rows, and 7 were recorded".to_owned()));
+        let more = DatabaseFacts { tables: [("gone".to_owned(), 0)].into(), ..right.clone() };
+        assert_eq!(judged(&found(7), &more).1, "there is no table gone");
+        let other = DatabaseFacts { schema: "cd".to_owned(), user_version: 5, ..right };
+        let told = judged(&found(7), &other).1;
+        assert!(
+            told.contains("schema is not the one") && told.contains("user_version is 4, and 5"),
+            "{told}"
+        );
+    }
+}

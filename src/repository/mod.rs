@@ -15,6 +15,7 @@ pub mod footer;
 pub mod index;
 pub mod sealed;
 pub mod sides;
+pub mod plain;
 pub mod reader;
 pub mod encode;
 pub mod packer;

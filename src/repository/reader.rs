@@ -2,6 +2,7 @@
 
 use super::index::{Found, Index, Sources};
 use super::parity::{self, Mended};
+pub use super::plain::{Chunk, Past};
 use crate::backend::Backend;
 use crate::compress::{Decompressor, decompress_with_prefix};
 use crate::crypto::{ChunkSort, Keyring};
@@ -12,7 +13,7 @@ use crate::format::{FileName, limit};
 use crate::id::{ChunkId, PackId};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
@@ -25,23 +26,6 @@ thread_local! {
 
 /// Supplies the plain bytes of some bases, so many in all, as one string.
 pub type GiveHistory<'a> = dyn FnMut(&[ChunkId], u32) -> Result<Past> + 'a;
-
-/// The plain bytes of bases, one after another; those of a single one are not copied.
-pub enum Past {
-    One(Chunk),
-    Joined(Vec<u8>),
-}
-
-impl Deref for Past {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Past::One(chunk) => chunk,
-            Past::Joined(bytes) => bytes,
-        }
-    }
-}
 
 /// An unsealed frame; bodies are expanded when first asked for.
 pub struct Frame {
@@ -147,21 +131,6 @@ fn expand_zstd(stored: &[u8], raw_len: usize) -> Result<Vec<u8>> {
             None => Err(Error::corrupt("no decompressor")),
         }
     })
-}
-
-/// Plain bytes of one chunk, sharing its body's memory.
-#[derive(Clone)]
-pub struct Chunk {
-    body: Arc<Vec<u8>>,
-    range: Range<usize>,
-}
-
-impl Deref for Chunk {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.body[self.range.clone()]
-    }
 }
 
 /// What one request may still decode: hostile repositories nest histories to no end.
@@ -365,7 +334,7 @@ impl Reader {
         let start = body.chunks.iter().take(slot).map(|c| c.len as usize).sum();
         let len = body.chunks.get(slot).map(|c| c.len as usize);
         let len = len.ok_or_else(|| Error::corrupt("a body has fewer chunks than its footer says"))?;
-        Ok(Chunk { body: bytes, range: start..start + len })
+        Ok(Chunk::new(bytes, start..start + len))
     }
 
     /// Plain bytes of a body of a frame that somebody else has opened; its history comes from here.

@@ -113,8 +113,10 @@ impl Stage {
         let (mut batch, mut bytes) = (Vec::new(), 0u64);
         let mut take = |step: Step| {
             let Step::Job(job) = step else { return Ok(()) };
+            // Asked of each, so that it knows which name comes first.
+            let other_name = links.is_other_name(&job.entry);
             let comes = matches!(job.verdict, Verdict::Create | Verdict::Replace);
-            if !comes || !job.entry.is_file() || links.is_other_name(&job.entry) {
+            if !comes || !job.entry.is_file() || other_name {
                 tally.progress.add_file(job.entry.content.size);
                 return Ok(());
             }

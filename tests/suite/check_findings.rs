@@ -136,6 +136,28 @@ fn a_body_that_is_not_what_it_is_called_is_found() {
 }
 
 #[test]
+fn a_base_that_is_not_what_it_is_called_is_found_out_and_another_copy_serves() {
+    let (a, b) = (noise(1, 500), noise(2, 500));
+    let mut c = a.clone();
+    c[77] ^= 1;
+    // Which of two copies comes first depends on their packs' names.
+    for _ in 0..12 {
+        let repository = empty();
+        let id = content_id(&repository, &c);
+        pack_by_hand(&repository, vec![(raw(&repository, &a).0, b.clone())]);
+        pack_by_hand(&repository, vec![on_base(&repository, &c, content_id(&repository, &a), &a)]);
+        let lost = repository.reader().expect("a reader").get(ChunkSort::Content, &id);
+        assert!(lost.is_err_and(|e| e.to_string().contains("another content")));
+        pack_by_hand(&repository, vec![raw(&repository, &a)]);
+        let reader = repository.reader().expect("a reader");
+        for wanted in [&c, &a, &c] {
+            let found = reader.get(ChunkSort::Content, &content_id(&repository, wanted));
+            assert_eq!(found.expect("there is a good copy")[..], wanted[..]);
+        }
+    }
+}
+
+#[test]
 fn a_damaged_pack_is_traced_to_the_files_and_snapshots_it_hurts() {
     let repository = empty();
     let (shared, old, new) = (noise(1, 600), noise(2, 600), noise(3, 600));

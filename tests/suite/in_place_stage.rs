@@ -2,9 +2,12 @@
 
 use crate::cli::{Home, text};
 use crate::in_place::{code, of, tree};
+use crate::restore::{Shelf, Told};
 use crate::small_disk::SmallDisk;
 use rusqlite::Connection;
 use serde_json::Value;
+use snapkeep::progress::Progress;
+use snapkeep::restore::{self, RestoreOptions};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -194,4 +197,74 @@ fn the_stage_stands_beside_or_inside_and_is_never_restored_over() {
     assert!(warned(home.run(&["backup", &source])) && !warned(home.run(&["backup", "src"])));
     home.good(&["undo", "--accept"]);
     assert!(!warned(home.run(&["backup", &source])));
+}
+
+#[test]
+fn a_restored_tree_is_compared_with_the_manifest_whoever_wrote_it() {
+    let dir = tempfile::tempdir().expect("made");
+    let (source, target) = (dir.path().join("src"), dir.path().join("out"));
+    fs::create_dir_all(source.join("sub/deep")).expect("made");
+    for name in ["a", "b", "c", "sub/d", "sub/deep/e"] {
+        fs::write(source.join(name), format!("content of {name}")).expect("written");
+    }
+    std::os::unix::fs::symlink("a", source.join("link")).expect("linked");
+    Connection::open(source.join("x.db")).expect("opens").execute_batch("CREATE TABLE t(x)").expect("made");
+    let shelf = Shelf::new();
+    let root = shelf.backup(&source);
+    let below = source.to_string_lossy().trim_start_matches('/').as_bytes().to_vec();
+    let options = RestoreOptions { below, strip: true, ..RestoreOptions::default() };
+    shelf.restore(&root, &target, &options);
+    let compare = || {
+        let reader = shelf.repository.reader().expect("reader");
+        let plan = restore::plan(&reader, &root, &target, &options).expect("plan");
+        let (told, mut databases) = (Told::default(), Vec::new());
+        let mut each = |path: &[u8]| databases.push(String::from_utf8_lossy(path).into_owned());
+        let found = restore::compare(&reader, &plan, &Progress::new(), &told, &mut each).expect("compared");
+        assert_eq!(found.verify_failed as usize, told.lines().len());
+        let mut lines = told.lines();
+        lines.sort();
+        (found.files_verified, lines, databases)
+    };
+    let (right, wrong, databases) = compare();
+    assert_eq!((right, wrong.as_slice()), (6, [].as_slice()));
+    assert!(databases.len() == 1 && databases[0].ends_with("/x.db"), "{databases:?}");
+    fs::write(target.join("a"), "content of b").expect("written");
+    fs::write(target.join("b"), "longer than the content of b").expect("written");
+    fs::remove_file(target.join("sub/d")).expect("removed");
+    fs::remove_dir_all(target.join("sub/deep")).expect("removed");
+    fs::remove_file(target.join("link")).expect("removed");
+    std::os::unix::fs::symlink("b", target.join("link")).expect("linked");
+    let (right, wrong, _) = compare();
+    assert_eq!(right, 2, "{wrong:?}");
+    let mut at: Vec<&str> =
+        wrong.iter().filter_map(|w| w.split(": ").next()?.split("/src/").nth(1)).collect();
+    at.sort_unstable();
+    assert_eq!(at, ["a", "b", "link", "sub/d", "sub/deep", "sub/deep/e"], "{wrong:?}");
+}
+
+#[test]
+fn a_way_back_from_a_command_goes_without_a_stage_where_there_is_no_room() {
+    let Some(disk) = SmallDisk::new("way-back") else { return };
+    let home = Home::new();
+    home.good(&["init"]);
+    let source = disk.path().join("src");
+    fs::create_dir(&source).expect("made");
+    for n in 0..5u8 {
+        fs::write(source.join(format!("{n}")), vec![n; 1 << 20]).expect("written");
+    }
+    disk.leave(3 << 20);
+    let good = tree(&source);
+    let place = source.to_string_lossy().into_owned();
+    let spoil = "for n in 0 1 2 3 4; do head -c 1048576 /dev/urandom > \"$0/$n\"; done; exit 7";
+    let run = home.run(&["run", "--source", &place, "--", "sh", "-c", spoil, &place]);
+    assert_eq!(code(&run), 7, "{run:?}");
+    assert!(words_of(&run).contains("going on without a copy beside it"), "{run:?}");
+    assert_eq!(tree(&source), good);
+    // A restore that somebody asks for is theirs to decide about.
+    fs::write(source.join("0"), "spoilt").expect("written");
+    for n in 1..5 {
+        fs::write(source.join(format!("{n}")), vec![9; 1 << 20]).expect("written");
+    }
+    let run = home.run(&["restore", &format!("latest:{place}"), "--in-place", "--yes"]);
+    assert!(code(&run) == 23 && words_of(&run).contains("no room"), "{run:?}");
 }

@@ -100,6 +100,9 @@ fn a_later_prune_reads_the_footers_of_new_packs_only() {
     }
 }
 
+/// What happens to a file.
+type Change = dyn Fn(&mut Vec<u8>);
+
 #[test]
 fn damaged_or_foreign_files_are_as_if_they_were_not_there() {
     let place = place();
@@ -107,7 +110,7 @@ fn damaged_or_foreign_files_are_as_if_they_were_not_there() {
     let kept = commit(&place.repository, &wanted, 1, None);
     place.prune();
     let all = place.packs().len();
-    let spoil: [(&str, &dyn Fn(&mut Vec<u8>)); 4] = [
+    let spoil: [(&str, &Change); 4] = [
         ("redb", &|bytes| {
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;

@@ -212,6 +212,14 @@ fn rules_of_a_source_are_tried_after_its_backup_and_first_ones_are_proposed() {
     db.execute_batch("DELETE FROM sale").expect("deleted");
     let done = home.run(&["backup", "ws"]);
     assert_eq!(code(&done), 0, "{}", words(&done));
+    let strict = home.run(&["backup", "ws", "--strict", "--json"]);
+    assert_eq!(code(&strict), 3, "{}", words(&strict));
+    let last: Value =
+        serde_json::from_str(text(&strict.stdout).lines().last().expect("a line")).expect("JSON");
+    assert_eq!(
+        (&last["json"]["rules"][0]["passed"], &last["json"]["rules"][0]["failed"]),
+        (&2.into(), &1.into())
+    );
     assert!(words(&done).contains("sale is not empty"), "{}", words(&done));
     assert!(home.good(&["snapshots", "-v"]).contains("2 passed, 1 FAILED"));
 }

@@ -78,8 +78,16 @@ pub struct Args {
     at: AtArgs,
 }
 
-/// What is done with both sides once they are open.
-type Work<'a> = dyn FnMut(&Reading, &mut dyn Export, &Progress) -> Result<Outcome> + 'a;
+/// What is done with both sides once they are open. Nothing is told before it is certain that both held still.
+type Work<'a> = dyn FnMut(&Reading, &mut dyn Export, &Progress) -> Result<Ending> + 'a;
+
+/// How it ends.
+enum Ending {
+    /// What to write, and what to say beside it when that goes into a file; the exit code.
+    Told { text: String, summary: String, code: u8 },
+    /// The export is not sound.
+    Fault(String),
+}
 
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let map = args.map.as_deref().map(read_map).transpose()?;
@@ -92,22 +100,34 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     keep_apart(args, database, export)?;
     // SQLite needs some for its pages even where nothing is sorted.
     limit_memory(args.memory.saturating_add(64 << 20))?;
-    let mut work = |reading: &Reading, export: &mut dyn Export, progress: &Progress| -> Result<Outcome> {
+    let good = |text: String| Ending::Told { text, summary: String::new(), code: 0 };
+    let mut work = |reading: &Reading, export: &mut dyn Export, progress: &Progress| -> Result<Ending> {
         let Some(map) = &map else {
             let (text, remarks) = infer::map(reading, export, progress)?;
             remarks.iter().for_each(|remark| context.output.warn(remark));
-            return Ok(audits::page(context, &text).map(|()| 0));
+            return Ok(good(text));
         };
         let plan = Plan::new(reading, map)?;
         if args.describe {
-            return Ok(audits::page(context, &describe::markdown(map)).map(|()| 0));
+            return Ok(good(describe::markdown(map)));
         }
         judge(context, args, map, &plan, reading, export, progress)
     };
-    both(context, args, database, export, &mut work)
+    let (text, summary, code) = match both(context, args, database, export, &mut work)? {
+        Ending::Told { text, summary, code } => (text, summary, code),
+        Ending::Fault(fault) => return Err(Failure::new(VALIDATION, fault)),
+    };
+    let told = match args.report.as_ref().filter(|_| !context.global.dry_run) {
+        None => audits::page(context, &text),
+        Some(file) => {
+            std::fs::write(file, text).context(|| format!("cannot write {}", file.display()))?;
+            audits::page(context, &summary)
+        }
+    };
+    context.output.ends(told, code)
 }
 
-/// Compares, tells, and ends with the code that says what came of it.
+/// Compares.
 fn judge(
     context: &Context,
     args: &Args,
@@ -116,7 +136,7 @@ fn judge(
     reading: &Reading,
     export: &mut dyn Export,
     progress: &Progress,
-) -> Result<Outcome> {
+) -> Result<Ending> {
     let scratch = context.cache().unwrap_or_else(std::env::temp_dir);
     let seed = args.seed.unwrap_or_else(|| fresh_seed(context));
     let options = Options {
@@ -127,7 +147,7 @@ fn judge(
     };
     let report = match compare(reading, export, map, plan, &options, progress)? {
         Ok(report) => report,
-        Err(fault) => return Ok(Err(Failure::new(VALIDATION, fault))),
+        Err(fault) => return Ok(Ending::Fault(fault)),
     };
     let (bytes, spilled) = (reading.bytes_read(), report.spilled);
     context.output.detail(&format!(
@@ -140,16 +160,8 @@ fn judge(
     let format = Format::chosen(args.format.as_deref(), args.report.as_deref(), context.output.json);
     let text = audits::written(&report, plan, &names, format);
     let code = if report.is_equal() { 0 } else { VALIDATION };
-    let told = match args.report.as_ref().filter(|_| !context.global.dry_run) {
-        None => audits::page(context, &text),
-        Some(file) => {
-            let cannot = || format!("cannot write {}", file.display());
-            std::fs::write(file, text).context(cannot)?;
-            let to_people = if context.output.json { Format::Json } else { Format::Text };
-            audits::page(context, &audits::summary(&report, &names, to_people))
-        }
-    };
-    Ok(context.output.ends(told, code))
+    let to_people = if context.output.json { Format::Json } else { Format::Text };
+    Ok(Ending::Told { text, summary: audits::summary(&report, &names, to_people), code })
 }
 
 /// Small enough for every reader of JSON.
@@ -195,7 +207,13 @@ fn is_stored(text: &OsStr) -> bool {
 }
 
 /// Opens both sides; a database in use is held in one state while `work` goes on.
-fn both(context: &Context, args: &Args, database: &OsStr, export: &OsStr, work: &mut Work<'_>) -> Outcome {
+fn both(
+    context: &Context,
+    args: &Args,
+    database: &OsStr,
+    export: &OsStr,
+    work: &mut Work<'_>,
+) -> std::result::Result<Ending, Failure> {
     let repository = match is_stored(database) || is_stored(export) {
         true => Some(context.open()?),
         false => None,
@@ -217,7 +235,7 @@ fn both(context: &Context, args: &Args, database: &OsStr, export: &OsStr, work: 
     };
     watch.finish();
     match ended {
-        Ok(outcome) => outcome,
+        Ok(ending) => Ok(ending),
         // What does not fit is the asker's to mend.
         Err(e) if e.kind() == ErrorKind::Invalid => Err(Failure::new(USAGE, e.message())),
         Err(e) => Err(e.into()),
@@ -246,7 +264,7 @@ fn live(
     export: &mut dyn Export,
     progress: &Progress,
     work: &mut Work<'_>,
-) -> std::result::Result<Result<Outcome>, Failure> {
+) -> std::result::Result<Result<Ending>, Failure> {
     let shown = escape(database.as_bytes());
     let path =
         std::fs::canonicalize(database).context(|| format!("cannot look at {shown}")).map_err(missing)?;

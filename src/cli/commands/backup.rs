@@ -17,6 +17,7 @@ use crate::format::snapshot::RulesTried;
 use crate::progress::Problem;
 use crate::repository::Repository;
 use crate::repository::snapshots::{SnapshotFilter, list, resolve};
+use crate::rules::{DIRECTORY, FILE};
 use crate::source::FileSource;
 use crate::units;
 use serde_json::json;
@@ -108,7 +109,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
             started,
         )?));
     }
-    let options = options(context, args, &repository)?;
+    let options = options(context, args, (&repository, has_rules(&input)))?;
     let mut watch = Watch::start(context);
     let done = back_up(&repository, &input, &options, &context.clock, &watch.progress, &watch.report);
     watch.finish();
@@ -182,7 +183,17 @@ fn open(context: &Context, args: &Args) -> Result<Arc<Repository>, Failure> {
     }
 }
 
-fn options(context: &Context, args: &Args, repository: &Repository) -> Result<Options, Failure> {
+/// Whether a source has rules of its own.
+fn has_rules(input: &Input) -> bool {
+    let Input::Files(source) = input else { return false };
+    source.roots().any(|root| root.path.join(DIRECTORY).join(FILE).is_file())
+}
+
+fn options(
+    context: &Context,
+    args: &Args,
+    (repository, ruled): (&Repository, bool),
+) -> Result<Options, Failure> {
     let now = context.now();
     let parent = match &args.parent {
         Some(_) if args.force => return Err(Failure::usage("give either --parent or --force")),
@@ -212,7 +223,7 @@ fn options(context: &Context, args: &Args, repository: &Repository) -> Result<Op
         before_restore: usual.before_restore,
         guarded: usual.guarded,
         sqlite: args.sqlite.options(context).map_err(usage)?,
-        json: args.json.options()?,
+        json: args.json.options(ruled)?,
     })
 }
 

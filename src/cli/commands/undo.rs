@@ -84,7 +84,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let (sure, undone) = (args.sure, Some(restored));
     let from = safety;
     let (repository, listing) = (&repository, &listing);
-    let care = StageArgs { no_stage: args.no_stage, no_rules: true };
+    let care = StageArgs { no_stage: args.no_stage, no_rules: true, or_without: false };
     Job { context, repository, listing, from, parts, options, sure, undone, care }.run()
 }
 
