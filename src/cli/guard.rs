@@ -80,6 +80,13 @@ impl<'a> Guard<'a> {
                 format!("the source {} is not there; nothing was done", gone.path.display()),
             ));
         }
+        if let Some(link) = roots.iter().find(|root| root.path.is_symlink()) {
+            let link = escape(link.path.as_os_str().as_encoded_bytes());
+            let what = format!(
+                "the source {link} is a symbolic link, and what it leads to would not be guarded; name that"
+            );
+            return Err(Failure::usage(what));
+        }
         if wish.rules.is_some() && roots.len() > 1 {
             return Err(Failure::usage(
                 "--rules are for one --source; with several, each has its own .snapkeep/rules.toml",
@@ -242,6 +249,7 @@ impl<'a> Guard<'a> {
     /// Whoever finds us killed knows what to do.
     fn announce(&self, before: &Before) -> Result<(), Failure> {
         let output = &self.context.output;
+        output.log("info", &format!("to go back to the state before the command: {}", self.way_back(before)));
         if output.json {
             let message = Message::new("guard").with("snapshot_before", before.listed.record.id.as_str());
             return output.result(
@@ -270,6 +278,9 @@ impl<'a> Guard<'a> {
             Some(all) => all,
             None => return Err(Failure::usage("no command; write it after --")),
         };
+        if signals.stop_before() {
+            return Err(Failure::new(INTERRUPTED, "interrupted; the command was not run"));
+        }
         let mut command = process::command(program);
         command.args(arguments);
         if self.context.output.json {

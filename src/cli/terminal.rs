@@ -4,6 +4,7 @@ use super::context::Context;
 use super::json::{Message, base64_if_needed};
 use super::names::{escape, shorten};
 use super::output::{Output, naming};
+use crate::os::child::is_ignored;
 use crate::progress::{Problem, Progress, Report};
 use crate::units;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -110,23 +111,17 @@ impl Drop for Watch {
     }
 }
 
-/// The first signal asks to stop; the second ends the program at once.
+/// The first signal asks to stop; the second ends the program at once. Whoever started us so that we outlive the terminal, as
+/// `nohup` does, is obeyed.
 fn listen(flag: &Arc<AtomicBool>) -> Vec<SigId> {
     let mut ids = Vec::new();
-    let heard = [SIGINT, SIGTERM].into_iter().chain((!hangups_ignored()).then_some(SIGHUP));
+    let heard = [SIGINT, SIGTERM].into_iter().chain((!is_ignored(SIGHUP)).then_some(SIGHUP));
     for signal in heard {
         // Where signals cannot be caught they end the program as they always did.
         ids.extend(flag::register_conditional_shutdown(signal, 130, Arc::clone(flag)));
         ids.extend(flag::register(signal, Arc::clone(flag)));
     }
     ids
-}
-
-/// Whether whoever started us wants us to outlive the terminal, as `nohup` does.
-fn hangups_ignored() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).is_some_and(|m| m >> (SIGHUP - 1) & 1 == 1)
 }
 
 fn watch(progress: &Progress, done: &AtomicBool, output: &Output, show: Show) {

@@ -51,12 +51,20 @@ pub struct Signals {
 impl Signals {
     pub fn keep() -> io::Result<Self> {
         let mut caught = Vec::new();
-        for signal in [SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2] {
+        // Whoever starts us so that a signal does nothing (`nohup`) wants that for the program, too.
+        let all = [SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2];
+        for signal in all.into_iter().filter(|signal| !is_ignored(*signal)) {
             let heard = Arc::new(AtomicBool::new(false));
             let id = flag::register(signal, Arc::clone(&heard))?;
             caught.push((signal, heard, id));
         }
         Ok(Signals { caught })
+    }
+
+    /// Whether one came that is for nobody yet: the wish to stop before anything began.
+    pub fn stop_before(&self) -> bool {
+        let stops = |signal: i32| [SIGINT, SIGQUIT, SIGTERM, SIGHUP].contains(&signal);
+        self.caught.iter().any(|(signal, heard, _)| stops(*signal) && heard.load(Ordering::Relaxed))
     }
 
     /// Runs the program to its end.
@@ -88,6 +96,13 @@ impl Drop for Signals {
             low_level::unregister(*id);
         }
     }
+}
+
+/// Whether the signal does nothing to this process.
+pub fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).is_some_and(|m| m >> (signal - 1) & 1 == 1)
 }
 
 /// Keys such as Ctrl-C reach all programs in the foreground of a terminal; a second one might mean something else to them.

@@ -140,6 +140,11 @@ fn alias_of(reading: &Reading, object: &Object, columns: &[Column]) -> Result<Op
     Ok((own == 0).then_some(only))
 }
 
+/// Whether SQL from a schema makes something, as all of it should.
+pub fn defines(sql: &str) -> bool {
+    sql.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("CREATE "))
+}
+
 /// The table of this name, or an error that names the nearest.
 pub fn named<'o>(objects: &'o [Object], name: &str) -> Result<&'o Object> {
     let tables = || objects.iter().filter(|object| object.kind == "table");

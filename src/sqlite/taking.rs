@@ -7,7 +7,7 @@
 
 use super::live::{Live, main, open_or_make, orphans, told};
 use super::query::{Reading, Value, quoted};
-use super::schema::{Table, named, objects, table};
+use super::schema::{Table, defines, named, objects, table};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::os::fault::reach;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
@@ -211,6 +211,11 @@ impl<'a> Taking<'a> {
         let there = "SELECT count(*) FROM main.sqlite_schema WHERE name=?1 COLLATE NOCASE";
         let there: i64 = other.query_row(there, [&self.table.name], |row| row.get(0)).map_err(failed)?;
         if there == 0 {
+            if !defines(&self.definition) {
+                return Err(Error::corrupt(
+                    "the schema holds something that is no definition; nothing was changed",
+                ));
+            }
             let mut create = other.prepare(&self.definition).map_err(failed)?;
             create.execute([]).map_err(failed)?;
         }

@@ -244,6 +244,31 @@ fn flipped_bytes_spoil_nothing_else() {
     }
 }
 
+/// A definition is one statement, whatever a hostile schema makes of it; virtual tables come with the tables below them.
+#[test]
+fn only_definitions_are_carried_out_and_full_text_comes_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (from, to) = (dir.path().join("from.db"), dir.path().join("to.db"));
+    let outside = dir.path().join("outside.db");
+    let db = Connection::open(&from).expect("opens");
+    db.execute_batch(&format!(
+        "PRAGMA page_size=1024; CREATE TABLE good(x); INSERT INTO good VALUES (1); CREATE TABLE evil(x); CREATE TABLE other(x);
+         CREATE VIRTUAL TABLE words USING fts5(text); INSERT INTO words VALUES ('one two'), ('two three');
+         PRAGMA writable_schema=ON;
+         UPDATE sqlite_schema SET sql='CREATE TABLE evil(x); ATTACH ''{0}'' AS o; CREATE TABLE o.t(x)' WHERE name='evil';
+         UPDATE sqlite_schema SET sql='ATTACH ''{0}'' AS o' WHERE name='other';",
+        outside.display()
+    ))
+    .expect("made");
+    drop(db);
+    let report = save(fs::read(&from).expect("read"), 1024, &to).expect("saved");
+    assert!(!outside.exists() && !report.is_whole(), "{report:?}");
+    let db = Connection::open(&to).expect("opens");
+    let ask = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("an answer");
+    assert_eq!(ask("SELECT count(*) FROM good"), 1);
+    assert_eq!(ask("SELECT count(*) FROM words WHERE words MATCH 'two'"), 2);
+}
+
 #[test]
 fn the_command_saves_what_the_first_page_led_to() {
     let home = Home::new();

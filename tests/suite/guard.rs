@@ -2,6 +2,7 @@
 //! signals; and what is left when the guard itself is killed.
 
 use crate::cli::{Home, text};
+use crate::guided::{CTRL_C, Terminal};
 use crate::in_place::{Tree, code, tree};
 use crate::sqlite_live::{Process, create};
 use rusqlite::Connection;
@@ -247,6 +248,11 @@ fn nothing_is_done_for_a_command_that_is_not_there() {
     assert_eq!(code(&home.run(&["run", "--source", "src"])), 2);
     assert_eq!(code(&home.run(&["run", "--source", "nowhere", "--", "true"])), 1);
     assert_eq!(code(&home.run(&["run", "--source", "src", "--user-version-step", "x", "--", "true"])), 2);
+    // A link is stored as a link, so that nothing behind it could be put back.
+    std::os::unix::fs::symlink("src", home.path("link")).expect("linked");
+    let run = home.run(&["run", "--source", "link", "--", "touch", "src/ran"]);
+    assert!(code(&run) == 2 && !home.path("src/ran").exists(), "{run:?}");
+    fs::remove_file(home.path("link")).expect("removed");
     // The repository lies in the source: going back would delete it.
     let run = home.run(&["run", "--", "true"]);
     assert!(code(&run) == 23 && text(&run.stderr).contains("--keep-new"), "{run:?}");
@@ -280,6 +286,40 @@ fn signals_are_the_commands() {
         assert_eq!(ended.status.code(), Some(wanted), "{signal}: {ended:?}");
         assert_as(&home, &before, signal);
     }
+}
+
+/// On a terminal the key reaches the command and us at the same time: the command hears it once.
+#[test]
+fn ctrl_c_is_heard_once_and_everything_goes_back() {
+    let home = yard("delete");
+    let before = tree(&home.path("src"));
+    let script = "trap 'echo heard >> heard' INT\necho half > src/a.txt\necho ready\nsleep 600\nexit 9\n";
+    fs::write(home.path("work.sh"), script).expect("written");
+    let words = ["run", "--source", "src", "--", "sh", "work.sh"];
+    let Some(mut terminal) = Terminal::start(&home, &words) else { return };
+    terminal.expect("ready");
+    terminal.press(CTRL_C);
+    terminal.expect("the sources are as they were before it");
+    assert_eq!(terminal.end(), 9);
+    assert_eq!(fs::read(home.path("heard")).expect("read"), b"heard\n");
+    assert_as(&home, &before, "Ctrl-C");
+}
+
+/// What was started to outlive its terminal does.
+#[test]
+fn a_command_under_nohup_hears_no_hangup() {
+    let home = yard("delete");
+    let exe = env!("CARGO_BIN_EXE_snapkeep");
+    let script = "kill -HUP $PPID; sleep 1; kill -HUP $$; echo alive";
+    let line = format!("trap '' HUP; exec {exe} run --source src -- sh -c '{script}'");
+    let like = home.command(&[""; 0]);
+    let mut command = Command::new("sh");
+    command.args(["-c", &line]).current_dir(home.path("")).env_clear();
+    for (name, value) in like.get_envs() {
+        value.map(|value| command.env(name, value));
+    }
+    let run = command.output().expect("runs");
+    assert_eq!((code(&run), text(&run.stdout).as_str()), (0, "alive\n"), "{run:?}");
 }
 
 #[test]

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 const ENTER: &str = "\r";
 const DOWN: &str = "\x1b[B";
-const CTRL_C: &str = "\x03";
+pub const CTRL_C: &str = "\x03";
 
 /// The program on a terminal.
-struct Terminal {
+pub struct Terminal {
     child: Child,
     keys: ChildStdin,
     screen: Arc<Mutex<Vec<u8>>>,
@@ -25,7 +25,7 @@ struct Terminal {
 
 impl Terminal {
     /// `None` where there is no program that gives others a terminal.
-    fn start(home: &Home, words: &[&str]) -> Option<Self> {
+    pub fn start(home: &Home, words: &[&str]) -> Option<Self> {
         if !Command::new("script").arg("--version").output().is_ok_and(|out| out.status.success()) {
             println!("NOT TRIED: there is no `script` to give the program a terminal");
             return None;
@@ -60,7 +60,7 @@ impl Terminal {
     }
 
     /// Waits until this is shown.
-    fn expect(&mut self, wanted: &str) {
+    pub fn expect(&mut self, wanted: &str) {
         let until = Instant::now() + Duration::from_secs(60);
         while !self.shown().contains(wanted) {
             assert!(Instant::now() < until, "`{wanted}` is not shown: {:?}", self.shown());
@@ -71,7 +71,7 @@ impl Terminal {
         self.seen = (self.seen + at).min(all.len());
     }
 
-    fn press(&mut self, keys: &str) {
+    pub fn press(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).expect("typed");
         self.keys.flush().expect("typed");
     }
@@ -94,7 +94,7 @@ impl Terminal {
         }
     }
 
-    fn end(mut self) -> i32 {
+    pub fn end(mut self) -> i32 {
         let ended = self.child.wait().expect("ends").code().expect("a code");
         // The last words.
         std::thread::sleep(Duration::from_millis(100));

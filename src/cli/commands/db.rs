@@ -12,7 +12,7 @@ use std::time::Duration;
 pub enum Word {
     /// Check databases where they lie, in use or not: integrity, foreign keys, what is in them; exit code 24 if one is not well
     Check(CheckArgs),
-    /// Build a database anew without gaps, after a snapshot of it
+    /// Build a database anew without gaps, after a snapshot of it; rows of tables without INTEGER PRIMARY KEY may get new numbers
     Vacuum(VacuumArgs),
     /// List rows whose foreign key leads nowhere, or delete them after a snapshot that provably holds them
     Orphans(OrphansArgs),

@@ -3,7 +3,7 @@
 
 use super::super::live::told;
 use super::super::query::{Value, quoted};
-use super::super::schema::Object;
+use super::super::schema::{Object, defines};
 use crate::error::Result;
 use rusqlite::{Connection, OptionalExtension, ToSql, params_from_iter};
 
@@ -53,7 +53,7 @@ impl Build {
                 self.db.execute(enter, [&object.name, sql]).map(|_| ())
             }
             // One statement, whatever stands behind it.
-            false if begins("CREATE ") => {
+            false if defines(sql) => {
                 self.db.prepare(sql).and_then(|mut statement| statement.execute([]).map(|_| ()))
             }
             false => return false,
