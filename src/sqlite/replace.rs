@@ -110,13 +110,13 @@ pub struct Closed {
     /// It had a write-ahead log.
     logged: bool,
     /// The main file and its log as they were when nobody else could write any more and we had not yet.
-    pub found: [Option<Status>; 2],
+    pub found: Box<[Option<Status>; 2]>,
 }
 
 impl Closed {
     /// Nothing stands there.
     fn nothing() -> Self {
-        Closed { db: None, logged: false, found: [None; 2] }
+        Closed { db: None, logged: false, found: Box::default() }
     }
 
     /// The database stays after all: it gets its kind of journal back.
@@ -159,7 +159,7 @@ pub fn ask(place: &Place) -> Result<Use> {
     let logged = has_log || place.header().context(|| "cannot open the database")?.is_some_and(|h| h.wal);
     let others = || holders(status.id());
     match exclusive(place) {
-        Ok((db, found)) if logged => Ok(Use::Nobody(Closed { db: Some(db), logged, found })),
+        Ok((db, found)) if logged => Ok(Use::Nobody(Closed { db: Some(db), logged, found: Box::new(found) })),
         // What SQLite cannot open nobody can be using by it.
         Ok((db, found)) => Ok(judge(&others(), Some(db), found)),
         Err(Hindrance::Unreadable) => {
@@ -173,7 +173,7 @@ pub fn ask(place: &Place) -> Result<Use> {
 
 fn judge(others: &Holders, db: Option<Writable>, found: [Option<Status>; 2]) -> Use {
     match others.complete && others.processes.is_empty() {
-        true => Use::Nobody(Closed { db, logged: false, found }),
+        true => Use::Nobody(Closed { db, logged: false, found: Box::new(found) }),
         false => Use::Somebody(told(others)),
     }
 }
