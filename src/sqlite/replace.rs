@@ -104,19 +104,22 @@ impl Writable {
     }
 }
 
+/// The main file and its log as a look found them.
+pub type Found = Box<[Option<Status>; 2]>;
+
 /// The proof that nobody has a database open; holds as long as it lives.
 pub struct Closed {
     db: Option<Writable>,
     /// It had a write-ahead log.
     logged: bool,
     /// The main file and its log as they were when nobody else could write any more and we had not yet.
-    pub found: Box<[Option<Status>; 2]>,
+    pub found: Found,
 }
 
 impl Closed {
     /// Nothing stands there.
     fn nothing() -> Self {
-        Closed { db: None, logged: false, found: Box::default() }
+        Closed { db: None, logged: false, found: Box::new([None; 2]) }
     }
 
     /// The database stays after all: it gets its kind of journal back.
@@ -159,7 +162,7 @@ pub fn ask(place: &Place) -> Result<Use> {
     let logged = has_log || place.header().context(|| "cannot open the database")?.is_some_and(|h| h.wal);
     let others = || holders(status.id());
     match exclusive(place) {
-        Ok((db, found)) if logged => Ok(Use::Nobody(Closed { db: Some(db), logged, found: Box::new(found) })),
+        Ok((db, found)) if logged => Ok(Use::Nobody(Closed { db: Some(db), logged, found })),
         // What SQLite cannot open nobody can be using by it.
         Ok((db, found)) => Ok(judge(&others(), Some(db), found)),
         Err(Hindrance::Unreadable) => {
@@ -171,9 +174,9 @@ pub fn ask(place: &Place) -> Result<Use> {
     }
 }
 
-fn judge(others: &Holders, db: Option<Writable>, found: [Option<Status>; 2]) -> Use {
+fn judge(others: &Holders, db: Option<Writable>, found: Found) -> Use {
     match others.complete && others.processes.is_empty() {
-        true => Use::Nobody(Closed { db, logged: false, found: Box::new(found) }),
+        true => Use::Nobody(Closed { db, logged: false, found }),
         false => Use::Somebody(told(others)),
     }
 }
@@ -186,13 +189,13 @@ fn told(others: &Holders) -> String {
 }
 
 /// The main file and its log.
-fn files(place: &Place) -> Result<[Option<Status>; 2]> {
+fn files(place: &Place) -> Result<Found> {
     let look = |suffix| place.status(suffix).context(|| "cannot look at the database");
     // An empty log may be one that was just made for us.
-    Ok([look("")?, look("-wal")?.filter(|log| log.size > 0)])
+    Ok(Box::new([look("")?, look("-wal")?.filter(|log| log.size > 0)]))
 }
 
-fn exclusive(place: &Place) -> std::result::Result<(Writable, [Option<Status>; 2]), Hindrance> {
+fn exclusive(place: &Place) -> Step<(Writable, Found)> {
     // Taking the lock plays a hot journal back; that is no change, as nobody lives who could make one.
     let hot = place.start("-journal", JOURNAL_MAGIC.len()).is_ok_and(|start| start == JOURNAL_MAGIC);
     let early = files(place)?;
