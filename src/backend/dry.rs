@@ -4,16 +4,18 @@ use super::{Backend, FileStat, Pending, SessionFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileName, Folder};
 use crate::id::Name;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Reads pass through; writes are accepted and forgotten.
 pub struct DryBackend {
     behind: Arc<dyn Backend>,
+    /// Sessions that were to be opened: a writer looks whether its own is still there.
+    opened: Mutex<Vec<Name>>,
 }
 
 impl DryBackend {
     pub fn new(behind: Arc<dyn Backend>) -> Self {
-        DryBackend { behind }
+        DryBackend { behind, opened: Mutex::default() }
     }
 }
 
@@ -37,7 +39,12 @@ impl Backend for DryBackend {
     }
 
     fn list(&self, folder: Folder) -> Result<Vec<FileStat>> {
-        self.behind.list(folder)
+        let mut found = self.behind.list(folder)?;
+        if folder == Folder::Sessions {
+            let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+            found.extend(opened.iter().map(|&name| FileStat { name: FileName::Session(name), size: 0 }));
+        }
+        Ok(found)
     }
 
     fn remove(&self, _: &FileName) -> Result<()> {
@@ -48,7 +55,8 @@ impl Backend for DryBackend {
         Err(refused())
     }
 
-    fn open_session(&self, _: Name, _: &[u8]) -> Result<Box<dyn SessionFile>> {
+    fn open_session(&self, session: Name, _: &[u8]) -> Result<Box<dyn SessionFile>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(session);
         Ok(Box::new(Nowhere))
     }
 

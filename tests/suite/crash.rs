@@ -165,9 +165,16 @@ fn collection_story(features: Features, seed: u64) -> Story {
     story.collects = true;
     let repository = story.create("/repository");
     let first = story.back_up(0, &repository);
+    // Whatever the seed, some of what only the second or the third has is stored beside what others need.
+    let own = story.random.bytes(700);
+    story.tree.insert("home/second".to_owned(), shelf::file(own, 7));
     let second = story.back_up(0, &repository);
     story.from = story.disk.recorded();
+    story.tree.remove("home/second");
+    let own = story.random.bytes(700);
+    story.tree.insert("home/third".to_owned(), shelf::file(own, 7));
     let third = story.back_up(0, &repository);
+    story.tree.remove("home/third");
     story.bury(&repository, first);
     story.forget(&repository, second);
     let done = story.collect(&repository, TRASH);

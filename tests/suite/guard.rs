@@ -263,6 +263,17 @@ fn nothing_is_done_for_a_command_that_is_not_there() {
     assert!(code(&run) == 23 && !home.path("src/ran").exists(), "{run:?}");
 }
 
+/// The same command with no signal ignored, even where these tests run under `nohup`.
+fn hearing(like: &Command) -> Command {
+    let mut command = Command::new("env");
+    command.arg("--default-signal=HUP,INT,TERM").arg(like.get_program()).args(like.get_args()).env_clear();
+    for (name, value) in like.get_envs() {
+        value.map(|value| command.env(name, value));
+    }
+    like.get_current_dir().map(|dir| command.current_dir(dir));
+    command
+}
+
 #[test]
 fn signals_are_the_commands() {
     let home = yard("delete");
@@ -270,8 +281,7 @@ fn signals_are_the_commands() {
     for (signal, wanted) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
         // It tells that it runs, and ends by the signal itself.
         let script = "echo half > src/a.txt; echo ready; exec sleep 600";
-        let mut guard = home
-            .command(&["run", "--source", "src", "--", "sh", "-c", script])
+        let mut guard = hearing(&home.command(&["run", "--source", "src", "--", "sh", "-c", script]))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
