@@ -13,24 +13,23 @@ pub struct Text<'a> {
     piece: Vec<u8>,
     pub at: usize,
     end: usize,
-    /// Lines before the piece, from 1; bytes before it; where the line began that it begins in.
-    line: u64,
+    /// Bytes before the piece.
     before: u64,
+    /// How far in the piece lines are counted; the line there, from 1, and where it began.
+    counted: usize,
+    line: u64,
     line_start: u64,
 }
 
 impl<'a> Text<'a> {
     pub fn new(fill: &'a mut Fill<'a>) -> Self {
-        Text { fill, piece: vec![0; PIECE], at: 0, end: 0, line: 1, before: 0, line_start: 0 }
+        Text { fill, piece: vec![0; PIECE], at: 0, end: 0, before: 0, counted: 0, line: 1, line_start: 0 }
     }
 
     pub fn peek(&mut self) -> Outcome<Option<u8>> {
         if self.at == self.end {
-            let done = &self.piece[..self.end];
-            self.line += done.iter().filter(|b| **b == b'\n').count() as u64;
-            if let Some(last) = done.iter().rposition(|b| *b == b'\n') {
-                self.line_start = self.before + last as u64 + 1;
-            }
+            self.count();
+            self.counted = 0;
             self.before += self.end as u64;
             self.at = 0;
             self.end = 0;
@@ -50,17 +49,22 @@ impl<'a> Text<'a> {
     }
 
     /// Line and column of the next byte, from 1.
-    pub fn place(&self) -> (u64, u64) {
-        let done = &self.piece[..self.at];
-        let line = self.line + done.iter().filter(|b| **b == b'\n').count() as u64;
-        let start = match done.iter().rposition(|b| *b == b'\n') {
-            Some(last) => self.before + last as u64 + 1,
-            None => self.line_start,
-        };
-        (line, self.before + self.at as u64 - start + 1)
+    pub fn place(&mut self) -> (u64, u64) {
+        self.count();
+        (self.line, self.before + self.at as u64 - self.line_start + 1)
     }
 
-    pub fn fault(&self, what: &'static str) -> Halt {
+    /// Lines up to the next byte, each byte once: texts of one long line ask often.
+    fn count(&mut self) {
+        let done = &self.piece[self.counted..self.at];
+        self.line += done.iter().filter(|b| **b == b'\n').count() as u64;
+        if let Some(last) = done.iter().rposition(|b| *b == b'\n') {
+            self.line_start = self.before + (self.counted + last) as u64 + 1;
+        }
+        self.counted = self.at;
+    }
+
+    pub fn fault(&mut self, what: &'static str) -> Halt {
         let (line, column) = self.place();
         Halt::Fault(Fault { line, column, sort: Sort::Syntax, what })
     }
