@@ -5,6 +5,7 @@ use super::json::Message;
 use super::names::escape;
 use super::options::Global;
 use crate::clock::{Clock, SystemClock};
+use crate::codes::Code;
 use crate::error::{Context, Result};
 use crate::repository::segments::Tended;
 use crate::units::{bytes, counted};
@@ -130,7 +131,7 @@ impl Output {
     /// The end of work that is done whether or not its story could be told.
     pub fn told(&self, told: std::result::Result<(), Failure>, code: u8) -> u8 {
         if let Err(Failure { message: Some(message), .. }) = told {
-            self.warn(&message);
+            self.warn(Code::OutputUnwritable, &message);
         }
         code
     }
@@ -144,26 +145,29 @@ impl Output {
     }
 
     /// Something to look at that stops nothing.
-    pub fn warn(&self, text: &str) {
-        self.log("warning", text);
+    pub fn warn(&self, code: Code, text: &str) {
+        self.log("warning", &format!("{text} [{code}]"));
         if self.json {
-            self.stderr(&to_json(&Message::new("warning").with("message", text)));
+            self.stderr(&to_json(&Message::new("warning").with("message", text).with("code", code.word())));
         } else {
-            self.stderr(&format!("{} {}", self.painted(Paint::Yellow, "warning:"), one_line(text)));
+            let warning = self.painted(Paint::Yellow, "warning:");
+            self.stderr(&format!("{warning} {} [{code}]", one_line(text)));
         }
     }
 
     /// One item that could not be handled; the operation goes on.
     pub fn problem(&self, during: &str, item: &[u8], text: &str) {
+        let code = Code::during(during, true);
         let text = &naming(item, text);
-        self.log("error", text);
+        self.log("error", &format!("{text} [{code}]"));
         if !self.json {
-            self.stderr(&format!("{} {}", self.painted(Paint::Red, "error:"), one_line(text)));
+            self.stderr(&format!("{} {} [{code}]", self.painted(Paint::Red, "error:"), one_line(text)));
             return;
         }
         let error = Message::default().with("message", text.as_str());
         let error = serde_json::to_value(error).unwrap_or_default();
-        let message = Message::new("error").with("error", error).with("during", during);
+        let message =
+            Message::new("error").with("error", error).with("during", during).with("code", code.word());
         self.stderr(&to_json(&message.with_path("item", "item_b64", item)));
     }
 
