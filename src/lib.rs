@@ -18,6 +18,7 @@ pub mod crypto;
 pub mod retention;
 pub mod erasure;
 pub mod json;
+pub mod job;
 
 // Floor 2: world
 pub mod os;
@@ -54,5 +55,11 @@ pub mod guard;
 // Floor 7: settings
 pub mod settings;
 
-// Floor 8: door
+// Floor 8: voices; none knows the others
+pub mod hooks;
+
+// Floor 9: service
+pub mod service;
+
+// Floor 10: door
 pub mod cli;
