@@ -19,6 +19,7 @@ pub mod crypto;
 pub mod retention;
 pub mod erasure;
 pub mod json;
+pub mod job;
 
 // Floor 2: world
 pub mod os;
@@ -56,5 +57,11 @@ pub mod health;
 // Floor 7: settings
 pub mod settings;
 
-// Floor 8: door
+// Floor 8: voices; none knows the others
+pub mod hooks;
+
+// Floor 9: service
+pub mod service;
+
+// Floor 10: door
 pub mod cli;
