@@ -18,6 +18,7 @@ pub mod crypto;
 pub mod retention;
 pub mod erasure;
 pub mod json;
+pub mod calendar;
 
 // Floor 2: world
 pub mod os;
@@ -54,5 +55,8 @@ pub mod guard;
 // Floor 7: settings
 pub mod settings;
 
-// Floor 8: door
+// Floor 8: voices, which tell others
+pub mod journal;
+
+// Floor 10: door
 pub mod cli;
