@@ -19,6 +19,7 @@ pub mod retention;
 pub mod erasure;
 pub mod json;
 pub mod calendar;
+pub mod job;
 
 // Floor 2: world
 pub mod os;
@@ -55,8 +56,12 @@ pub mod guard;
 // Floor 7: settings
 pub mod settings;
 
-// Floor 8: voices, which tell others
+// Floor 8: voices; none knows the others
 pub mod journal;
+pub mod hooks;
+
+// Floor 9: service
+pub mod service;
 
 // Floor 10: door
 pub mod cli;

@@ -2,7 +2,8 @@
 
 use super::context::Context;
 use crate::clock::Timestamp;
-use crate::journal::{Journal, Outcome, Record};
+use crate::job::Outcome;
+use crate::journal::{Journal, Record};
 use crate::os::process;
 use std::collections::BTreeMap;
 use std::time::Instant;

@@ -1,8 +1,9 @@
 //! The journal's files: records appended, read back newest first, and thinned out by the month.
 
-use super::{Journal, Outcome, Record, files};
+use super::{Journal, Record, files};
 use crate::clock::Timestamp;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::job::Outcome;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -17,7 +17,7 @@ pub mod record;
 pub mod states;
 
 pub use lines::{Filter, Reading};
-pub use record::{HookRun, Outcome, Record};
+pub use record::Record;
 pub use states::{End, JobLock, JobState, JobStates, job_key};
 
 use std::path::{Path, PathBuf};

@@ -1,8 +1,9 @@
 //! What is known of each job of a profile: how it ended last, how often it failed in a row, when it is to run next.
 
-use super::{Journal, Outcome, file_name, files};
+use super::{Journal, file_name, files};
 use crate::clock::Timestamp;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::job::Outcome;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;

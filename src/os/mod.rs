@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod beneath;
 pub mod child;
+pub mod group;
 pub mod dir;
 pub mod fault;
 pub mod held;

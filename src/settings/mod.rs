@@ -3,6 +3,7 @@
 //! This room knows no option by itself: whoever asks says which ones exist. What stands in the environment
 //! beats what stands in the file; what stands on the command line is not seen here and beats both.
 
+pub mod plan;
 pub mod profile;
 pub mod secrets;
 

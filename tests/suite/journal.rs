@@ -3,7 +3,8 @@
 use crate::cli::{Home, text};
 use serde_json::Value;
 use snapkeep::clock::Timestamp;
-use snapkeep::journal::{End, Filter, Journal, Outcome, Record, job_key};
+use snapkeep::job::Outcome;
+use snapkeep::journal::{End, Filter, Journal, Record, job_key};
 use std::fs;
 use std::io::Write;
 use std::time::Duration;

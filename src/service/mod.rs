@@ -1,0 +1,3 @@
+//! A profile's jobs: carried out one at a time, each in processes of its own, so that none costs another.
+
+pub mod cycle;
