@@ -19,6 +19,7 @@ pub mod crypto;
 pub mod retention;
 pub mod erasure;
 pub mod json;
+pub mod calendar;
 pub mod job;
 
 // Floor 2: world
@@ -58,6 +59,7 @@ pub mod health;
 pub mod settings;
 
 // Floor 8: voices; none knows the others
+pub mod journal;
 pub mod hooks;
 
 // Floor 9: service

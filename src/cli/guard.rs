@@ -151,7 +151,7 @@ impl<'a> Guard<'a> {
     }
 
     fn ours(&self) -> Vec<PathBuf> {
-        self.context.place().into_iter().chain(self.context.cache()).collect()
+        self.context.own_places()
     }
 
     fn options(&self, tag: &str, guarded: Guarded) -> Options {

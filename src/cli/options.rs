@@ -54,6 +54,12 @@ pub struct Global {
     /// Keep no cache
     #[arg(long, global = true)]
     pub no_cache: bool,
+    /// Where the journal and the states of jobs are kept [default: snapkeep in the user's state directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Write nothing into the journal
+    #[arg(long, global = true)]
+    pub no_journal: bool,
     /// Say what would be done and change nothing
     #[arg(short = 'n', long, global = true)]
     pub dry_run: bool,

@@ -10,6 +10,7 @@ use crate::error::{Context, Result};
 use crate::repository::segments::Tended;
 use crate::units::{bytes, counted};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -31,6 +32,8 @@ pub struct Output {
     log: Option<Mutex<File>>,
     above: Mutex<Option<Above>>,
     aside: AtomicBool,
+    /// How often each code was told.
+    codes: Mutex<BTreeMap<Code, u64>>,
 }
 
 /// Results on their way to standard output.
@@ -81,6 +84,7 @@ impl Output {
             log,
             above: Mutex::default(),
             aside: AtomicBool::new(false),
+            codes: Mutex::default(),
         })
     }
 
@@ -146,6 +150,7 @@ impl Output {
 
     /// Something to look at that stops nothing.
     pub fn warn(&self, code: Code, text: &str) {
+        self.count(code);
         self.log("warning", &format!("{text} [{code}]"));
         if self.json {
             self.stderr(&to_json(&Message::new("warning").with("message", text).with("code", code.word())));
@@ -158,6 +163,7 @@ impl Output {
     /// One item that could not be handled; the operation goes on.
     pub fn problem(&self, during: &str, item: &[u8], text: &str) {
         let code = Code::during(during, true);
+        self.count(code);
         let text = &naming(item, text);
         self.log("error", &format!("{text} [{code}]"));
         if !self.json {
@@ -169,6 +175,22 @@ impl Output {
         let message =
             Message::new("error").with("error", error).with("during", during).with("code", code.word());
         self.stderr(&to_json(&message.with_path("item", "item_b64", item)));
+    }
+
+    /// As `warn`, for the log alone.
+    pub fn hush(&self, code: Code, text: &str) {
+        self.count(code);
+        self.log("warning", &format!("{text} [{code}]"));
+    }
+
+    fn count(&self, code: Code) {
+        *self.codes.lock().unwrap_or_else(PoisonError::into_inner).entry(code).or_default() += 1;
+    }
+
+    /// How often each code was told so far, by its word.
+    pub fn codes_told(&self) -> BTreeMap<String, u64> {
+        let codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        codes.iter().map(|(code, count)| (code.word().to_owned(), *count)).collect()
     }
 
     /// The last word of a command that failed.

@@ -287,7 +287,7 @@ impl Report for Reporter {
         if before < SHOWN_MAX || self.output.json {
             self.output.warn(code, &text);
         } else {
-            self.output.log("warning", &format!("{text} [{code}]"));
+            self.output.hush(code, &text);
         }
     }
 }

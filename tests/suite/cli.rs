@@ -47,6 +47,7 @@ impl Home {
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("TZ", "UTC").env("HOME", &self.dir).env("SNAPKEEP_INSECURE_FAST_KDF", "1");
         command.env("XDG_CACHE_HOME", self.path("cache")).env("XDG_CONFIG_HOME", self.path("config"));
+        command.env("XDG_STATE_HOME", self.path("state"));
         command.env("SNAPKEEP_REPOSITORY", self.path("repo")).env("SNAPKEEP_PASSWORD", "secret word");
         command
     }
@@ -572,6 +573,7 @@ fn a_repository_made_inside_its_source_is_not_backed_up() {
             .env("SNAPKEEP_INSECURE_FAST_KDF", "1")
             .env("SNAPKEEP_PASSWORD", "x")
             .env("SNAPKEEP_CACHE_DIR", dir.path().join("cache"))
+            .env("SNAPKEEP_STATE_DIR", dir.path().join("state"))
             .output()
             .expect("runs")
     };

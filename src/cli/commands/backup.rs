@@ -86,7 +86,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         Some(stream) => stream,
         None => {
             let source =
-                args.source.files(&args.exclude, &args.json.workspace, &our_places(context), started)?;
+                args.source.files(&args.exclude, &args.json.workspace, &context.own_places(), started)?;
             missing.extend_from_slice(source.missing_roots());
             Input::Files(Box::new(source))
         }
@@ -106,7 +106,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         input = Input::Files(Box::new(args.source.files(
             &args.exclude,
             &args.json.workspace,
-            &our_places(context),
+            &context.own_places(),
             started,
         )?));
     }
@@ -116,6 +116,12 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     watch.finish();
     let done = done?;
     let problems = done.summary.problems;
+    context.facts(|facts| {
+        facts.snapshot = done.snapshot.map(|id| id.to_string());
+        facts.files = Some(done.summary.total_files_processed);
+        facts.bytes = Some(done.summary.total_bytes_processed);
+        facts.added = Some(done.summary.data_added_packed + done.parity_added);
+    });
     documents::warn(&context.output, done.json.as_ref());
     warn_of_mixtures(context, &done);
     let tried = rules::after_backup(context, &repository, &done, args.json.rules.as_deref());
@@ -166,12 +172,6 @@ pub fn outside_repository(context: &Context, source: &FileSource) -> Result<(), 
         }
     }
     Ok(())
-}
-
-/// Directories of our own that must not be backed up into themselves.
-fn our_places(context: &Context) -> Vec<PathBuf> {
-    let repository = context.global.repo.as_ref().and_then(|_| context.place().ok());
-    repository.into_iter().chain(context.cache()).collect()
 }
 
 fn open(context: &Context, args: &Args) -> Result<Arc<Repository>, Failure> {
@@ -233,7 +233,7 @@ fn options(
 
 fn explain(context: &Context, args: &Args) -> Outcome {
     let source =
-        args.source.files(&args.exclude, &args.json.workspace, &our_places(context), context.now())?;
+        args.source.files(&args.exclude, &args.json.workspace, &context.own_places(), context.now())?;
     let mut paper = context.output.paper();
     for path in &args.explain {
         let answer = source.explain(path)?;

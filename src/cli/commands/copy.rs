@@ -61,6 +61,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let done = copy(&from, &chosen, &to, &options, &context.clock, &watch.progress, &watch.report);
     watch.finish();
     let done = done?;
+    context.facts(|facts| facts.added = Some(done.data_added_packed));
     let told = if context.output.json { json(context, &done) } else { text(context, &done) };
     for (id, why) in &listing.damaged {
         context

@@ -17,6 +17,7 @@ use crate::cli::stop::Stop;
 use crate::cli::tables::{TableArgs, Tables};
 use crate::cli::terminal::Watch;
 use crate::codes::Code;
+use crate::id::SnapshotId;
 use crate::in_place::{OVERWRITE, parts};
 use crate::repository::Repository;
 use crate::repository::reader::Reader;
@@ -193,6 +194,7 @@ fn onto(context: &Context, args: &Args, to: &Path, repository: &Arc<Repository>,
     watch.finish();
     let done = done?;
     let seconds = begun.elapsed();
+    note(context, &done, from.snapshot.id);
     context.warn_of_mended(&reader);
     let hold = rules_hold(context, args, &reader, &from.snapshot, &asked)?;
     let told = if context.output.json {
@@ -365,6 +367,15 @@ pub fn told_dry(context: &Context, counts: &Counts) -> Outcome {
         units::bytes(counts.bytes)
     ))?;
     Ok(0)
+}
+
+/// What the journal says of a restore.
+pub fn note(context: &Context, done: &Summary, from: SnapshotId) {
+    context.facts(|facts| {
+        facts.snapshot = Some(from.to_string());
+        facts.files = Some(done.files_restored);
+        facts.bytes = Some(done.bytes_restored);
+    });
 }
 
 pub fn summary(done: &Summary) -> Message {
