@@ -39,6 +39,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["settings", "rules/file.rs", "audit/text.rs"]),
     ("jsonschema", &["rules/schema.rs"]),
     ("rusqlite", &["sqlite"]),
+    ("ureq", &["web.rs"]),
+    ("lettre", &["notifications/mail.rs"]),
+    ("tiny_http", &["metrics/serve.rs"]),
 ];
 
 /// Files that may hold unsafe code, with the reason.

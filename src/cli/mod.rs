@@ -16,6 +16,8 @@ mod groups;
 mod guard;
 mod guard_told;
 mod guided;
+mod health_told;
+mod healths;
 mod in_place;
 mod json;
 mod layers;
@@ -90,6 +92,7 @@ enum Word {
     Check(c::check::Args),
     Verify(c::verify::Args),
     Drill(Box<c::drill::Args>),
+    Health(c::health::Args),
     #[command(subcommand)]
     Repair(c::repair::Word),
     Stats(c::stats::Args),
@@ -164,6 +167,7 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Check(args) => c::check::run(context, args),
         Word::Verify(args) => c::verify::run(context, args),
         Word::Drill(args) => c::drill::run(context, args),
+        Word::Health(args) => c::health::run(context, args),
         Word::Repair(word) => c::repair::run(context, word),
         Word::Stats(args) => c::stats::run(context, args),
         Word::Copy(args) => c::copy::run(context, args),

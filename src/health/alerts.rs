@@ -55,6 +55,7 @@ pub fn json(status: &Status) -> Value {
     json!({
         "message_type": "health",
         "verdict": status.verdict,
+        "seen": status.seen,
         "time": status.now.rfc3339(),
         "host": status.host,
         "repository": status.place,

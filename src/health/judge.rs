@@ -42,6 +42,7 @@ pub fn judge(facts: &Facts, limits: &Limits) -> Status {
         profile: facts.profile.clone(),
         target: facts.target.clone(),
         verdict: found.iter().map(|f| f.severity).max().unwrap_or_default(),
+        seen: true,
         findings: found,
         series,
         snapshots: facts.snapshots,
@@ -231,7 +232,8 @@ impl Judge<'_> {
         let good_age_seconds = newest.map(|t| age(facts.now, t));
         let figures = Figures { good_age_seconds, ..Figures::default() };
         self.fresh("all backups", &figures, max_age, class);
-        self.unknown.push("how fresh backups have to be: neither a profile nor --max-age says it".to_owned());
+        self.unknown
+            .push("how fresh backups have to be: neither a profile nor --fresh-within says it".to_owned());
     }
 
     fn records(&mut self) {

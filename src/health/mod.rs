@@ -296,6 +296,8 @@ pub struct Status {
     pub profile: Option<String>,
     pub target: Option<String>,
     pub verdict: Verdict,
+    /// The repository could be looked at; otherwise nothing else here says anything about it.
+    pub seen: bool,
     /// The worst first.
     pub findings: Vec<Finding>,
     pub series: Vec<Figures>,

@@ -4,6 +4,8 @@
 //! beats what stands in the file; what stands on the command line is not seen here and beats both.
 
 pub mod plan;
+pub mod plan_health;
+pub mod plan_notify;
 pub mod profile;
 pub mod secrets;
 

@@ -11,6 +11,7 @@ pub mod drill;
 pub mod dump;
 pub mod find;
 pub mod forget;
+pub mod health;
 pub mod history;
 pub mod init;
 pub mod key;
