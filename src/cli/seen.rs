@@ -16,6 +16,11 @@ fn note(cache: &Path, place: &Path) -> PathBuf {
     cache.join("encrypted-places").join(hex(&hash::plain(place.as_os_str().as_bytes())[..16]))
 }
 
+/// Whether an encrypted repository was seen at `place` before.
+pub fn is_known(cache: Option<&Path>, place: &Path) -> bool {
+    cache.is_some_and(|cache| note(cache, place).exists())
+}
+
 /// Remembers that the repository at `place` is encrypted; refuses one that no longer is.
 pub fn check(cache: Option<&Path>, place: &Path, encrypted: bool) -> Result<(), Failure> {
     let Some(cache) = cache else { return Ok(()) };

@@ -1,3 +1,5 @@
 //! A profile's jobs: carried out one at a time, each in processes of its own, so that none costs another.
 
+mod child;
 pub mod cycle;
+mod steps;

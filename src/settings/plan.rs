@@ -27,6 +27,8 @@ pub struct Plan {
     pub sets: Vec<BackupSet>,
     /// All there are, also those without a schedule, which are run by hand.
     pub jobs: Vec<JobPlan>,
+    /// `[forget]` has rules, for all sets without their own.
+    pub general_forget: bool,
     /// Run around every job.
     pub hooks: Hooks,
     pub run: RunLimits,
@@ -99,6 +101,8 @@ pub struct BackupSet {
     pub class: Class,
     /// Absolute.
     pub sources: Vec<PathBuf>,
+    /// Those of them that were named as databases.
+    pub databases: Vec<PathBuf>,
     /// Backed up when its files change.
     pub watch: Option<Watch>,
     /// Names of sets that are backed up before this one when both are.
