@@ -119,6 +119,7 @@ fn run(dir: &Path, root: &Path, arguments: &[&str]) -> (f64, Duration, u64) {
         .arg(root)
         .args(arguments)
         .env("SNAPKEEP_CACHE_DIR", dir.join("cache"))
+        .env("SNAPKEEP_NO_JOURNAL", "1")
         .spawn()
         .expect("started");
     let mut most = 0;

@@ -174,6 +174,25 @@ impl Zone {
         t.to_jiff().unwrap_or(limit).to_zoned(self.0.clone())
     }
 
+    /// Seconds that clocks of the zone are ahead of UTC at `t`.
+    pub fn offset(&self, t: Timestamp) -> i32 {
+        self.zoned(t).offset().seconds()
+    }
+
+    /// The first time after `t` at which clocks are set, and how far ahead they are from then on.
+    pub fn change_after(&self, t: Timestamp) -> Option<(Timestamp, i32)> {
+        let change = self.0.following(t.to_jiff()?).next()?;
+        Some((Timestamp::from_jiff(change.timestamp()), change.offset().seconds()))
+    }
+
+    /// The last time until `t`, that second included, at which clocks were set, and how far ahead they were before it.
+    pub fn change_until(&self, t: Timestamp) -> Option<(Timestamp, i32)> {
+        let after = Timestamp { secs: t.secs.checked_add(1)?, nanos: t.nanos };
+        let when = Timestamp::from_jiff(self.0.preceding(after.to_jiff()?).next()?.timestamp());
+        let before = Timestamp { secs: when.secs.checked_sub(1)?, nanos: 0 };
+        Some((when, self.offset(before)))
+    }
+
     pub fn calendar(&self, t: Timestamp) -> Calendar {
         let there = self.zoned(t);
         let week = there.date().iso_week_date();

@@ -120,12 +120,13 @@ impl FromStr for Trigger {
 }
 
 /// How a command or a job ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     Ok,
     /// Done, but not all of it: sources that could not be read, findings that are warnings.
     Incomplete,
+    #[default]
     Failed,
     /// Not begun, for a reason that is no failure.
     Skipped,
@@ -158,8 +159,34 @@ impl Outcome {
     }
 }
 
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl FromStr for Outcome {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        const ALL: [Outcome; 6] = [
+            Outcome::Ok,
+            Outcome::Incomplete,
+            Outcome::Failed,
+            Outcome::Skipped,
+            Outcome::Refused,
+            Outcome::Interrupted,
+        ];
+        ALL.into_iter().find(|outcome| outcome.word() == text).ok_or_else(|| {
+            let words = ALL.map(Outcome::word).join(", ");
+            Error::invalid(format!("`{text}` is no outcome; there are {words}"))
+        })
+    }
+}
+
 /// A command of the user's that was run around a job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct HookRun {
     /// `run-before`, `run-after`, `run-failed` or `run-finally`.
     pub when: String,

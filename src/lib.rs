@@ -5,6 +5,7 @@
 
 // Floor 0: ground
 pub mod clock;
+pub mod codes;
 pub mod error;
 pub mod id;
 pub mod progress;
@@ -18,6 +19,7 @@ pub mod crypto;
 pub mod retention;
 pub mod erasure;
 pub mod json;
+pub mod calendar;
 pub mod job;
 
 // Floor 2: world
@@ -51,11 +53,13 @@ pub mod audit;
 pub mod in_place;
 pub mod drill;
 pub mod guard;
+pub mod health;
 
 // Floor 7: settings
 pub mod settings;
 
 // Floor 8: voices; none knows the others
+pub mod journal;
 pub mod hooks;
 
 // Floor 9: service

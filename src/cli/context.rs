@@ -5,8 +5,10 @@ use super::layers::{Parsed, base_directory};
 use super::options::Global;
 use super::output::Output;
 use super::password;
+use super::recording::Facts;
 use crate::backend::local;
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::codes::Code;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileName;
 use crate::repository::reader::Reader;
@@ -15,7 +17,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What every command is handed.
@@ -24,15 +26,34 @@ pub struct Context {
     pub output: Arc<Output>,
     pub clock: SystemClock,
     pub parsed: Parsed,
+    facts: Mutex<Facts>,
 }
 
 impl Context {
     pub fn new(global: Global, output: Output, parsed: Parsed) -> Self {
-        Context { global, output: Arc::new(output), clock: SystemClock, parsed }
+        Context { global, output: Arc::new(output), clock: SystemClock, parsed, facts: Mutex::default() }
     }
 
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Hands over what the journal is to say about this command.
+    pub fn facts(&self, tell: impl FnOnce(&mut Facts)) {
+        tell(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Directories of our own: the repository, the caches and the journal. They are never backed up into themselves, and
+    /// nothing puts them back.
+    pub fn own_places(&self) -> Vec<PathBuf> {
+        let repository = self.global.repo.as_ref().and_then(|_| self.place().ok());
+        repository.into_iter().chain(self.cache()).chain(self.state_dir()).collect()
+    }
+
+    /// The directory of the journal and of the states of jobs; `None` when the machine names no place for it.
+    pub fn state_dir(&self) -> Option<PathBuf> {
+        let usual = || base_directory("XDG_STATE_HOME", ".local/state").map(|home| home.join("snapkeep"));
+        self.global.state_dir.clone().or_else(usual)
     }
 
     /// The directory named by `--repo`.
@@ -63,7 +84,7 @@ impl Context {
         }
         let mut repository = located.open(password.as_ref(), cache.as_deref())?;
         repository.set_segments(self.global.segments);
-        repository.remarks().iter().for_each(|remark| self.output.warn(remark));
+        repository.remarks().iter().for_each(|remark| self.output.warn(Code::RecordCopyUsed, remark));
         let protection = if repository.is_encrypted() { "encrypted" } else { "not encrypted" };
         self.output.detail(&format!("repository {} opened, {protection}", repository.id().short()));
         Ok(repository)
@@ -74,7 +95,7 @@ impl Context {
         for pack in reader.mended() {
             let what =
                 "is damaged and was read by way of its parity; `snapkeep repair packs --apply` mends it";
-            self.output.warn(&format!("{} {what}", FileName::Pack(pack)));
+            self.output.warn(Code::PackMendedInReading, &format!("{} {what}", FileName::Pack(pack)));
         }
     }
 

@@ -46,7 +46,7 @@ fn safety(
     let listing = list(&repository)?;
     let cut = root.stored.iter().rposition(|&b| b == b'/').unwrap_or(0);
     let parts = [Part { below: root.stored.clone(), base: root.stored[..cut].to_vec() }];
-    let ours: Vec<_> = context.place().into_iter().chain(context.cache()).collect();
+    let ours = context.own_places();
     let safety = Safety {
         repository: &repository,
         listing: &listing,

@@ -1,6 +1,6 @@
 //! Restores over what is there, step by step: plan, question, safety snapshot, work, and how to take it back.
 
-use super::commands::restore::{action_word, story, summary};
+use super::commands::restore::{action_word, note, story, summary};
 use super::context::Context;
 use super::failure::{DAMAGED, FAILED, Failure, Outcome, REFUSED, VALIDATION};
 use super::json::Message;
@@ -152,7 +152,7 @@ impl Job<'_> {
 
     /// Directories of our own.
     fn ours(&self) -> Vec<PathBuf> {
-        self.context.place().into_iter().chain(self.context.cache()).collect()
+        self.context.own_places()
     }
 
     fn plans(&self, reader: &Reader, saved: Option<&Saved>) -> Result<Vec<Planned>, Failure> {
@@ -381,6 +381,7 @@ impl Job<'_> {
 
     fn told(&self, done: &Summary, saved: Option<&Saved>, rules_hold: bool) -> Outcome {
         let output = &self.context.output;
+        note(self.context, done, self.from.id);
         let told = if output.json {
             let mut message = summary(done).with("databases_exchanged", done.databases_exchanged);
             if let Some(saved) = saved {

@@ -5,8 +5,11 @@ use super::failure::{Failure, Outcome};
 use super::json::Message;
 use super::output::Output;
 use super::sets;
+use crate::clock::SystemClock;
+use crate::codes::Code;
 use crate::error::Error;
 use crate::job::{Job, Outcome as End, Trigger};
+use crate::journal::Journal;
 use crate::service::cycle::{Cycle, Event, JobReport, Runner, TargetReport, worst};
 use crate::units;
 use clap::parser::ValueSource;
@@ -30,12 +33,13 @@ pub fn run(context: &Context, all: &[Job]) -> Outcome {
             .map_err(|e| Failure::from(Error::io("cannot listen for signals", &e)))?;
     }
     let cycle = cycle(context, Arc::clone(&stop))?;
+    context.facts(|facts| facts.by_jobs = true);
     let mut reports = Vec::new();
     for job in all {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let report = cycle.run(job, Trigger::Manual);
+        let report = alone(&cycle, job);
         tell(&context.output, &report);
         reports.push(report);
     }
@@ -43,6 +47,16 @@ pub fn run(context: &Context, all: &[Job]) -> Outcome {
         if stop.load(Ordering::Relaxed) { 130 } else { worst(reports.iter().map(|report| report.code)) };
     let told = sum_up(context, &reports, code);
     Ok(context.output.told(told, code))
+}
+
+/// Runs the job unless it runs already, in whatever process.
+fn alone(cycle: &Cycle, job: &Job) -> JobReport {
+    // Without a journal, or one that cannot be written, nobody can know; a backup beside another does no harm.
+    let lock = cycle.journal.as_ref().map(|journal| journal.lock_job(&cycle.plan.profile, &job.to_string()));
+    match lock {
+        Some(Ok(None)) => JobReport::skipped(job, "it runs already"),
+        _ => cycle.run(job, Trigger::Manual),
+    }
 }
 
 /// What runs the jobs of the profile at hand, with the options of this command line.
@@ -63,8 +77,18 @@ pub fn cycle(context: &Context, stop: Arc<AtomicBool>) -> Result<Cycle, Failure>
         own: own.map(|(sub, command)| given(sub, command, false)).unwrap_or_default(),
         only: context.global.to.clone(),
         stop,
+        journal: journal(context),
+        clock: Arc::new(SystemClock),
         hear: Box::new(move |job, event| hear(&output, job, event)),
     })
+}
+
+/// Where jobs are written down.
+pub fn journal(context: &Context) -> Option<Journal> {
+    if context.global.no_journal || context.global.dry_run {
+        return None;
+    }
+    context.state_dir().map(|dir| Journal::at(&dir))
 }
 
 /// Options that stand on the command line, as they would be written again.
@@ -95,21 +119,23 @@ fn hear(output: &Output, job: &Job, event: &Event<'_>) {
     match event {
         Event::Begins { target, attempt: 1 } => output.detail(&format!("{} begins", place(job, target))),
         Event::Begins { target, attempt } => {
-            output.warn(&format!("{}: attempt {attempt}", place(job, target)));
+            output.warn(Code::TriedAgain, &format!("{}: attempt {attempt}", place(job, target)));
         }
         Event::Ended(report) => {
             for message in
                 report.messages.iter().take(report.messages.len().saturating_sub(usize::from(is_bad(report))))
             {
-                output.warn(&format!("{}: {message}", place(job, &report.target)));
+                let (code, text) = Code::of_text(message);
+                output
+                    .warn(code.unwrap_or(Code::JobSaid), &format!("{}: {text}", place(job, &report.target)));
             }
         }
+        Event::NotWritten(text) => output.warn(Code::JournalUnwritable, &format!("{job}: {text}")),
         Event::HookFailed(run) => {
             let lines = if run.output.is_empty() { String::new() } else { format!(": {}", run.output) };
-            output.warn(&format!(
-                "{job}: the {} hook `{}` ended with {}{lines}",
-                run.when, run.command, run.code
-            ));
+            let what =
+                format!("{job}: the {} hook `{}` ended with {}{lines}", run.when, run.command, run.code);
+            output.warn(Code::HookFailed, &what);
         }
     }
 }

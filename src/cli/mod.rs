@@ -26,6 +26,7 @@ mod output;
 mod password;
 mod picker;
 mod policy;
+mod recording;
 mod repairs;
 mod rules;
 mod restore_key;
@@ -130,15 +131,18 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     };
     let context = Context::new(cli.global, output, parsed);
     context.output.log("info", &format!("begin: {}", word_of(&context.parsed)));
+    let recording = recording::Recording::begin(&context);
     let outcome = dispatch(&context, &cli.command);
     let code = match outcome {
         Ok(code) => code,
         Err(Failure { code, message: None }) => code,
         Err(Failure { code, message: Some(message) }) => {
+            context.facts(|facts| facts.message = Some(message.clone()));
             context.output.exit_error(code, &message);
             code
         }
     };
+    recording.end(&context, code);
     context.output.log("info", &format!("end: exit code {code}"));
     ExitCode::from(code)
 }

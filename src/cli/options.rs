@@ -57,6 +57,12 @@ pub struct Global {
     /// Keep no cache
     #[arg(long, global = true)]
     pub no_cache: bool,
+    /// Where the journal and the states of jobs are kept [default: snapkeep in the user's state directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Write nothing into the journal
+    #[arg(long, global = true)]
+    pub no_journal: bool,
     /// Say what would be done and change nothing
     #[arg(short = 'n', long, global = true)]
     pub dry_run: bool,
@@ -124,13 +130,13 @@ pub struct FilterArgs {
     path: Vec<PathBuf>,
     /// Only snapshots of this set of a profile
     #[arg(long, value_name = "[PROFILE/]SET")]
-    set: Vec<String>,
+    of_set: Vec<String>,
 }
 
 impl FilterArgs {
     pub fn filter(&self) -> Result<SnapshotFilter> {
         let filter = filter(&self.host, &self.tag, &self.path)?;
-        Ok(SnapshotFilter { sets: self.set.clone(), ..filter })
+        Ok(SnapshotFilter { sets: self.of_set.clone(), ..filter })
     }
 }
 

@@ -6,6 +6,7 @@ use super::jobs;
 use super::layers::on_command_line;
 use super::seen;
 use crate::cli::commands::init;
+use crate::codes::Code;
 use crate::format::snapshot::Expected;
 use crate::job::Job;
 use crate::settings::plan::{BackupSet, Plan, Target};
@@ -100,7 +101,7 @@ pub fn look_at_databases(context: &Context, set: &BackupSet) {
         let read = std::fs::File::open(path).and_then(|file| file.take(16).read_to_end(&mut start));
         if read.is_ok() && !start.is_empty() && start != DATABASE_START {
             let what = "is named as a database of SQLite's and does not begin like one; it is backed up as a plain file";
-            context.output.warn(&format!("{} {what}", path.display()));
+            context.output.warn(Code::SourceNotDatabase, &format!("{} {what}", path.display()));
         }
     }
 }

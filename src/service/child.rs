@@ -164,5 +164,6 @@ fn message(line: &str) -> (String, bool) {
     let Ok(value) = serde_json::from_str::<Value>(line) else { return (line.to_owned(), false) };
     let text = value["message"].as_str().or_else(|| value["error"]["message"].as_str());
     let is_end = value["message_type"] == "exit_error";
-    (text.map_or_else(|| line.to_owned(), str::to_owned), is_end)
+    let code = value["code"].as_str().map(|code| format!(" [{code}]")).unwrap_or_default();
+    (text.map_or_else(|| line.to_owned(), |text| format!("{text}{code}")), is_end)
 }

@@ -1,9 +1,12 @@
 //! One job over its targets: hooks around it, each command in a process of its own, further attempts, one report.
 
+use super::after;
 use super::child::{self, Call, Heard};
 use super::steps::{self, Stop};
+use crate::clock::Clock;
 use crate::hooks;
 use crate::job::{HookRun, Job, Outcome, Trigger};
+use crate::journal::Journal;
 use crate::settings::plan::{Hook, Hooks, JobPlan, OnFailure, Plan};
 use serde::Serialize;
 use serde_json::Value;
@@ -98,7 +101,12 @@ pub enum Event<'a> {
     Ended(&'a TargetReport),
     /// A hook that failed, and what that means to the job.
     HookFailed(&'a HookRun),
+    /// Something about the job could not be written down; the job itself is as it is.
+    NotWritten(&'a str),
 }
+
+/// Hears what happens while jobs run.
+pub type Hear = Box<dyn Fn(&Job, &Event<'_>) + Send + Sync>;
 
 /// Runs the jobs of a profile.
 pub struct Cycle {
@@ -115,12 +123,15 @@ pub struct Cycle {
     pub only: Option<String>,
     /// Set by whoever wants an end of it: the command that runs is asked to end, and no other is begun.
     pub stop: Arc<AtomicBool>,
-    pub hear: Box<dyn Fn(&Job, &Event<'_>) + Send + Sync>,
+    /// Where jobs are written down; `None` for nowhere.
+    pub journal: Option<Journal>,
+    pub clock: Arc<dyn Clock>,
+    pub hear: Hear,
 }
 
 impl Runner for Cycle {
     fn run(&self, job: &Job, trigger: Trigger) -> JobReport {
-        let begun = Instant::now();
+        let (begun, start) = (Instant::now(), self.clock.now());
         let mut report = match self.plan.job_or_error(job) {
             Ok(plan) => Turn { cycle: self, plan, trigger, begun }.run(),
             Err(e) => {
@@ -129,6 +140,9 @@ impl Runner for Cycle {
             }
         };
         report.seconds = begun.elapsed().as_secs_f64();
+        for text in after::write_down(self, &report, trigger, start) {
+            (self.hear)(job, &Event::NotWritten(&text));
+        }
         report
     }
 }
@@ -211,14 +225,7 @@ impl Turn<'_> {
         facts.push(("SNAPKEEP_CODE", report.code.to_string()));
         let snapshots = report.targets.iter().filter_map(|target| target.summary["snapshot_id"].as_str());
         facts.push(("SNAPKEEP_SNAPSHOT", snapshots.collect::<Vec<_>>().join(",")));
-        let bad = report.targets.iter().filter(|t| t.code != 0 && t.outcome != Outcome::Skipped).filter_map(
-            |target| {
-                let why = target.messages.last()?;
-                Some(format!("{}: {why}", target.target))
-            },
-        );
-        let why: Vec<String> = report.message.iter().cloned().chain(bad).collect();
-        facts.push(("SNAPKEEP_ERROR", why.join("; ")));
+        facts.push(("SNAPKEEP_ERROR", after::why(report).unwrap_or_default()));
         facts
     }
 

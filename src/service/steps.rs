@@ -71,7 +71,7 @@ fn copy(plan: &Plan, target: &Target, set: Option<&str>, own: &[OsString]) -> St
         None => !all && s.targets.iter().any(belongs),
     });
     for set in chosen {
-        words.push("--set".to_owned());
+        words.push("--of-set".to_owned());
         words.push(format!("{}/{}", plan.profile, set.name));
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();

@@ -126,7 +126,7 @@ fn plain(node: &Node, kind: Kind) -> Result<bool> {
         (Kind::Schedule, _) => {
             for item in node.several() {
                 let Some(text) = item.text() else { return Ok(false) };
-                super::parse::expression(text).map_err(|e| item.place.error(e))?;
+                crate::calendar::Expression::parse(text).map_err(|e| item.place.error(e))?;
             }
             true
         }

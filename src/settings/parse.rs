@@ -7,6 +7,8 @@ use super::plan::{
     RunLimits, Target, Watch,
 };
 use super::sources;
+use crate::calendar::{self, Expression};
+use crate::clock::{Timestamp, Zone};
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::units::{parse_bytes, parse_duration};
@@ -18,16 +20,14 @@ use std::time::Duration;
 /// How long a hook may take that says nothing about it.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(3600);
 
+/// How far past two intervals a snapshot is overdue.
+const AGE_MARGIN: Duration = Duration::from_secs(3600);
+
+/// From which the gaps of schedules are counted: 2026-01-01.
+const SOME_TIME: Timestamp = Timestamp { secs: 1_767_225_600, nanos: 0 };
+
 /// How long the journal keeps what happened, where nothing is said about it.
 const JOURNAL_KEEP: Duration = Duration::from_secs(400 * 86_400);
-
-/// A schedule as it is written.
-pub fn expression(text: &str) -> Result<String> {
-    if text.trim().is_empty() {
-        return Err(Error::invalid("a schedule is empty"));
-    }
-    Ok(text.to_owned())
-}
 
 /// The plan of a document that has been checked.
 pub fn plan(document: &Document, file: &Path) -> Result<Plan> {
@@ -35,23 +35,39 @@ pub fn plan(document: &Document, file: &Path) -> Result<Plan> {
     let names: Vec<&str> = targets.iter().map(|t| t.name.as_str()).collect();
     let empty = Table::new();
     let section = |name: &str| document.section(name).unwrap_or(&empty);
-    let sets = sets(section("backup"), &names)?;
+    let mut sets = sets(section("backup"), &names)?;
     for name in ["backup", "copy"] {
         // Also where no job has them yet.
-        (hooks(section(name))?, schedule(section(name))?, chosen(section(name), &names)?);
+        hooks(section(name))?;
+        chosen(section(name), &names)?;
     }
     let jobs = jobs(document, &targets, &sets, &names)?;
+    let run = limits(section("jobs"))?;
+    for (set, job) in sets.iter_mut().zip(&jobs) {
+        set.max_age = set.max_age.or(overdue(&job.schedule, &run)?);
+    }
     Ok(Plan {
         profile: super::profile::name_of(file),
         files: document.files.clone(),
         jobs,
         general_forget: section("forget").keys().any(|key| key.starts_with("keep-")),
         hooks: hooks(section("global"))?,
-        run: limits(section("jobs"))?,
+        run,
         journal_keep: span(section("journal"), "keep")?.unwrap_or(JOURNAL_KEEP),
         sets: in_order(sets),
         targets,
     })
+}
+
+/// The age at which the newest snapshot shows that two runs were missed; unknown without a schedule.
+fn overdue(schedule: &[Expression], run: &RunLimits) -> Result<Option<Duration>> {
+    let zone = run.time_zone.as_deref().map_or_else(|| Ok(Zone::system()), Zone::parse)?;
+    // Any moment will do; this one makes the answer the same each time.
+    let longest = match calendar::gaps(schedule, SOME_TIME, &zone) {
+        Some((longest, _)) => longest,
+        None => return Ok(None),
+    };
+    Ok(Some(longest.saturating_mul(2).saturating_add(AGE_MARGIN)))
 }
 
 fn targets(document: &Document) -> Result<Vec<Target>> {
@@ -307,9 +323,10 @@ fn jobs(document: &Document, targets: &[Target], sets: &[BackupSet], names: &[&s
     Ok(jobs)
 }
 
-fn schedule(table: &Table) -> Result<Vec<String>> {
+fn schedule(table: &Table) -> Result<Vec<Expression>> {
     let nodes = table.get("schedule").map(Node::several).unwrap_or_default();
-    let one = |node: &Node| expression(node.text().unwrap_or_default()).map_err(|e| node.place.error(e));
+    let one =
+        |node: &Node| Expression::parse(node.text().unwrap_or_default()).map_err(|e| node.place.error(e));
     nodes.into_iter().map(one).collect()
 }
 
@@ -378,8 +395,15 @@ fn limits(table: &Table) -> Result<RunLimits> {
         max_load: load,
         load_wait: span(table, "load-wait")?.unwrap_or(usual.load_wait),
         timeout: span(table, "timeout")?,
-        time_zone: text(table, "time-zone"),
+        time_zone: zone(table)?,
     })
+}
+
+fn zone(table: &Table) -> Result<Option<String>> {
+    let Some(node) = table.get("time-zone") else { return Ok(None) };
+    let name = node.text().unwrap_or_default();
+    Zone::parse(name).map_err(|e| node.place.error(e))?;
+    Ok(Some(name.to_owned()))
 }
 
 /// A name that can be part of a file's name and of a unit's.

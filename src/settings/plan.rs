@@ -3,6 +3,7 @@
 //! Plain values; `settings::parse` makes them of a profile's files and has checked all of it: names are unique, what is
 //! named exists, schedules and sizes can be read.
 
+use crate::calendar::Expression;
 use crate::error::{Error, Result};
 use crate::job::Job;
 use serde::Serialize;
@@ -147,7 +148,7 @@ pub struct Minimum {
 pub struct JobPlan {
     pub job: Job,
     /// Empty for what is only run by hand.
-    pub schedule: Vec<String>,
+    pub schedule: Vec<Expression>,
     /// Names of targets; empty for jobs that are about the whole profile.
     pub targets: Vec<String>,
     /// Of its section; run inside those of the profile.

@@ -48,6 +48,7 @@ impl Old<'_> {
         command.current_dir(self.dir).args(arguments).env_clear().stdin(Stdio::null());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("TZ", "UTC").env("HOME", self.dir).env("XDG_CACHE_HOME", self.dir.join("cache"));
+        command.env("XDG_STATE_HOME", self.dir.join("state"));
         command.env("SNAPKEEP_REPOSITORY", self.dir.join("repository"));
         if let Some(password) = self.password {
             command.env("SNAPKEEP_PASSWORD", password);

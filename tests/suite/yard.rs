@@ -154,7 +154,7 @@ impl Yard {
         command.current_dir(&self.home).args(arguments).env_clear().stdin(Stdio::null());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("TZ", "UTC").env("HOME", &self.home).env("SNAPKEEP_INSECURE_FAST_KDF", "1");
-        command.env("XDG_CACHE_HOME", self.home.join("cache"));
+        command.env("XDG_CACHE_HOME", self.home.join("cache")).env("XDG_STATE_HOME", self.home.join("state"));
         command.env("SNAPKEEP_REPOSITORY", &self.repository).env("SNAPKEEP_PASSWORD", PASSWORD);
         command.env("SNAPKEEP_FROM_PASSWORD", PASSWORD);
         command

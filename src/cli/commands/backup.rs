@@ -14,6 +14,7 @@ use crate::cli::sets::{self, Chosen};
 use crate::cli::sources::{ExcludeArgs, SourceArgs, StreamArgs};
 use crate::cli::terminal::Watch;
 use crate::clock::Timestamp;
+use crate::codes::Code;
 use crate::format::snapshot::RulesTried;
 use crate::progress::Problem;
 use crate::repository::Repository;
@@ -104,7 +105,8 @@ fn one(context: &Context, args: &Args, sources: &SourceArgs, set: Option<&Backup
         }
         Some(stream) => stream,
         None => {
-            let source = sources.files(&args.exclude, &args.json.workspace, &our_places(context), started)?;
+            let source =
+                sources.files(&args.exclude, &args.json.workspace, &context.own_places(), started)?;
             missing.extend_from_slice(source.missing_roots());
             Input::Files(Box::new(source))
         }
@@ -124,7 +126,7 @@ fn one(context: &Context, args: &Args, sources: &SourceArgs, set: Option<&Backup
         input = Input::Files(Box::new(sources.files(
             &args.exclude,
             &args.json.workspace,
-            &our_places(context),
+            &context.own_places(),
             started,
         )?));
     }
@@ -135,13 +137,22 @@ fn one(context: &Context, args: &Args, sources: &SourceArgs, set: Option<&Backup
     watch.finish();
     let done = done?;
     let problems = done.summary.problems;
+    context.facts(|facts| {
+        facts.snapshot = done.snapshot.map(|id| id.to_string());
+        facts.files = Some(done.summary.total_files_processed);
+        facts.bytes = Some(done.summary.total_bytes_processed);
+        facts.added = Some(done.summary.data_added_packed + done.parity_added);
+    });
     documents::warn(&context.output, done.json.as_ref());
     warn_of_mixtures(context, &done);
     let tried = rules::after_backup(context, &repository, &done, args.json.rules.as_deref());
     let untried = tried.is_err();
     let tried = tried.unwrap_or_else(|failure| {
         let why = failure.message.unwrap_or_default();
-        context.output.warn(&format!("the snapshot is saved, but its rules could not be tried: {why}"));
+        context.output.warn(
+            Code::RulesUntried,
+            &format!("the snapshot is saved, but its rules could not be tried: {why}"),
+        );
         Vec::new()
     });
     let told = match context.output.json {
@@ -156,7 +167,7 @@ fn one(context: &Context, args: &Args, sources: &SourceArgs, set: Option<&Backup
 fn warn_of_mixtures(context: &Context, done: &Done) {
     for id in &done.unsettled {
         let id = id.short();
-        context.output.warn(&format!(
+        context.output.warn(Code::MixturePossible, &format!(
             "a restore over what was backed up did not end well or is under way, so this may be a mixture of two states: \
              `snapkeep undo {id}` takes it back, or do it again; `snapkeep undo --accept {id}` says that what is there is right"
         ));
@@ -182,12 +193,6 @@ pub fn outside_repository(context: &Context, source: &FileSource) -> Result<(), 
         }
     }
     Ok(())
-}
-
-/// Directories of our own that must not be backed up into themselves.
-fn our_places(context: &Context) -> Vec<PathBuf> {
-    let repository = context.global.repo.as_ref().and_then(|_| context.place().ok());
-    repository.into_iter().chain(context.cache()).collect()
 }
 
 fn open(context: &Context, args: &Args) -> Result<Arc<Repository>, Failure> {
@@ -253,7 +258,7 @@ fn options(
 }
 
 fn explain(context: &Context, args: &Args, sources: &SourceArgs) -> Outcome {
-    let source = sources.files(&args.exclude, &args.json.workspace, &our_places(context), context.now())?;
+    let source = sources.files(&args.exclude, &args.json.workspace, &context.own_places(), context.now())?;
     let mut paper = context.output.paper();
     for path in &args.explain {
         let answer = source.explain(path)?;

@@ -16,6 +16,8 @@ use crate::cli::staging::ruled_below;
 use crate::cli::stop::Stop;
 use crate::cli::tables::{TableArgs, Tables};
 use crate::cli::terminal::Watch;
+use crate::codes::Code;
+use crate::id::SnapshotId;
 use crate::in_place::{OVERWRITE, parts};
 use crate::repository::Repository;
 use crate::repository::reader::Reader;
@@ -169,7 +171,7 @@ fn onto(context: &Context, args: &Args, to: &Path, repository: &Arc<Repository>,
     let mut from = args.at.target(&listing, args.snapshot.as_deref(), context.now())?;
     let asked = from.path.clone().unwrap_or_default();
     for warning in databases::avoid_damaged(&listing, &mut from, &asked) {
-        context.output.warn(&warning);
+        context.output.warn(Code::SnapshotAvoided, &warning);
     }
     let reader = repository.reader()?.with_parity();
     let plan = plan(&reader, &from.snapshot.root, to, &options(args, from.path))?;
@@ -192,6 +194,7 @@ fn onto(context: &Context, args: &Args, to: &Path, repository: &Arc<Repository>,
     watch.finish();
     let done = done?;
     let seconds = begun.elapsed();
+    note(context, &done, from.snapshot.id);
     context.warn_of_mended(&reader);
     let hold = rules_hold(context, args, &reader, &from.snapshot, &asked)?;
     let told = if context.output.json {
@@ -248,7 +251,7 @@ fn tables(context: &Context, args: &Args) -> Outcome {
     let mut from = args.at.target(&listing, args.snapshot.as_deref(), context.now())?;
     let path = from.path.clone().unwrap_or_default();
     for warning in databases::avoid_damaged(&listing, &mut from, &path) {
-        context.output.warn(&warning);
+        context.output.warn(Code::SnapshotAvoided, &warning);
     }
     let (tables, sure) = (&args.tables, args.sure);
     Tables { context, repository: &repository, listing: &listing, from, args: tables, sure }.run()
@@ -259,7 +262,7 @@ fn over_what_is_there(context: &Context, args: &Args, repository: &Arc<Repositor
     let mut from = args.at.target(&listing, args.snapshot.as_deref(), context.now())?;
     let below = from.path.clone().unwrap_or_default();
     for warning in databases::avoid_damaged(&listing, &mut from, &below) {
-        context.output.warn(&warning);
+        context.output.warn(Code::SnapshotAvoided, &warning);
     }
     let overwrite = args.overwrite.map_or(OVERWRITE, When::rule);
     let options = RestoreOptions { overwrite, verify: true, salvage: false, ..options(args, None) };
@@ -364,6 +367,15 @@ pub fn told_dry(context: &Context, counts: &Counts) -> Outcome {
         units::bytes(counts.bytes)
     ))?;
     Ok(0)
+}
+
+/// What the journal says of a restore.
+pub fn note(context: &Context, done: &Summary, from: SnapshotId) {
+    context.facts(|facts| {
+        facts.snapshot = Some(from.to_string());
+        facts.files = Some(done.files_restored);
+        facts.bytes = Some(done.bytes_restored);
+    });
 }
 
 pub fn summary(done: &Summary) -> Message {
