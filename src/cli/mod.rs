@@ -17,12 +17,14 @@ mod guard;
 mod guard_told;
 mod guided;
 mod health_told;
+mod health_wanted;
 mod healths;
 mod in_place;
 mod jobs;
 mod json;
 mod layers;
 mod names;
+mod notices;
 mod options;
 mod output;
 mod password;
@@ -95,6 +97,9 @@ enum Word {
     Verify(c::verify::Args),
     Drill(Box<c::drill::Args>),
     Health(c::health::Args),
+    Report(c::report::Args),
+    #[command(subcommand)]
+    Notify(c::notify::Word),
     #[command(subcommand)]
     Repair(c::repair::Word),
     Stats(c::stats::Args),
@@ -170,6 +175,8 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Verify(args) => c::verify::run(context, args),
         Word::Drill(args) => c::drill::run(context, args),
         Word::Health(args) => c::health::run(context, args),
+        Word::Report(args) => c::report::run(context, args),
+        Word::Notify(word) => c::notify::run(context, word),
         Word::Repair(word) => c::repair::run(context, word),
         Word::Stats(args) => c::stats::run(context, args),
         Word::Copy(args) => c::copy::run(context, args),

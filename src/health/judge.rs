@@ -88,7 +88,9 @@ impl Judge<'_> {
         let by_name = |w: &&Wanted| {
             series.set.as_deref() == Some(&w.set) && series.profile.as_deref().is_none_or(|p| p == w.profile)
         };
-        let by_paths = |w: &&Wanted| series.host == self.facts.host && same_paths(&series.paths, &w.paths);
+        // What is of a set says so; what was made before there were sets is known by its paths.
+        let nameless = series.set.is_none() && series.host == self.facts.host;
+        let by_paths = |w: &&Wanted| nameless && same_paths(&series.paths, &w.paths);
         let wanted = &self.facts.wanted;
         wanted.iter().find(by_name).or_else(|| wanted.iter().find(by_paths))
     }
@@ -205,7 +207,7 @@ impl Judge<'_> {
             let has = |s: &Series| {
                 let named = s.set.as_deref() == Some(&wanted.set)
                     && s.profile.as_deref().is_none_or(|p| p == wanted.profile);
-                named || (s.host == self.facts.host && same_paths(&s.paths, &wanted.paths))
+                named || (s.set.is_none() && s.host == self.facts.host && same_paths(&s.paths, &wanted.paths))
             };
             if !self.facts.series.iter().any(has) {
                 let severity =

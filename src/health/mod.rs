@@ -128,6 +128,14 @@ impl LiveDepth {
         }
     }
 
+    pub fn word(self) -> &'static str {
+        match self {
+            LiveDepth::Full => "full",
+            LiveDepth::Quick => "quick",
+            LiveDepth::Off => "off",
+        }
+    }
+
     pub fn depth(self) -> Option<Depth> {
         match self {
             LiveDepth::Full => Some(Depth::Full),

@@ -4,3 +4,5 @@ mod after;
 mod child;
 pub mod cycle;
 mod steps;
+pub mod voices;
+pub mod report;

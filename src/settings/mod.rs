@@ -6,6 +6,7 @@
 mod checked;
 pub mod document;
 pub mod keys;
+mod keys_told;
 mod parse;
 pub mod plan;
 pub mod plan_health;

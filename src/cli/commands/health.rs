@@ -25,12 +25,15 @@ pub struct Args {
     /// text, json, nagios or prometheus
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     pub format: Format,
+    /// Of every profile in the directory for settings
+    #[arg(long)]
+    pub all: bool,
     /// How old backups may be about which neither profile nor snapshot says it
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub fresh_within: Option<Duration>,
     /// Databases in use: every index against its table (full), tables only (quick), or not at all (off)
-    #[arg(long, value_name = "DEPTH", value_parser = LiveDepth::parse)]
-    pub live: Option<LiveDepth>,
+    #[arg(long, value_name = "DEPTH", default_value = "quick", value_parser = LiveDepth::parse)]
+    pub live: LiveDepth,
     /// Write the judgement there as JSON [default with a profile: health/PROFILE.json in the state directory]
     #[arg(long, value_name = "FILE")]
     pub status_file: Option<PathBuf>,
@@ -52,7 +55,6 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         Err(failure) => return Err(failure),
     };
     let shown = told::tell(context, format, &statuses);
-    healths::keep(context, args, &statuses);
     let verdict = statuses.iter().map(|s| s.verdict).max().unwrap_or_default();
     context.output.ends(shown, code(format, verdict))
 }
