@@ -1,3 +1,8 @@
 //! A profile's jobs: carried out one at a time, each in processes of its own, so that none costs another.
 
 pub mod cycle;
+pub mod daemon;
+pub mod gate;
+pub mod guards;
+pub mod keeper;
+pub mod watch;

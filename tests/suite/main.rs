@@ -33,6 +33,7 @@ mod golden;
 mod guard;
 mod guided;
 mod hostile;
+mod keeper;
 mod journal;
 mod json_capture;
 mod json_cli;
