@@ -5,6 +5,7 @@
 
 // Floor 0: ground
 pub mod clock;
+pub mod codes;
 pub mod error;
 pub mod id;
 pub mod progress;
@@ -52,6 +53,7 @@ pub mod audit;
 pub mod in_place;
 pub mod drill;
 pub mod guard;
+pub mod health;
 
 // Floor 7: settings
 pub mod settings;

@@ -8,6 +8,7 @@ use super::password;
 use super::recording::Facts;
 use crate::backend::local;
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::codes::Code;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileName;
 use crate::repository::reader::Reader;
@@ -83,7 +84,7 @@ impl Context {
         }
         let mut repository = located.open(password.as_ref(), cache.as_deref())?;
         repository.set_segments(self.global.segments);
-        repository.remarks().iter().for_each(|remark| self.output.warn(remark));
+        repository.remarks().iter().for_each(|remark| self.output.warn(Code::RecordCopyUsed, remark));
         let protection = if repository.is_encrypted() { "encrypted" } else { "not encrypted" };
         self.output.detail(&format!("repository {} opened, {protection}", repository.id().short()));
         Ok(repository)
@@ -94,7 +95,7 @@ impl Context {
         for pack in reader.mended() {
             let what =
                 "is damaged and was read by way of its parity; `snapkeep repair packs --apply` mends it";
-            self.output.warn(&format!("{} {what}", FileName::Pack(pack)));
+            self.output.warn(Code::PackMendedInReading, &format!("{} {what}", FileName::Pack(pack)));
         }
     }
 

@@ -6,6 +6,7 @@ use super::options::decoded;
 use super::output::Output;
 use super::rules::is_good;
 use crate::backup::JsonOptions;
+use crate::codes::Code;
 use crate::format::snapshot::{JsonFacts, RulesTried, Snapshot};
 use crate::source::roots::Root;
 use crate::units;
@@ -76,11 +77,14 @@ pub fn warn(output: &Output, facts: Option<&JsonFacts>) {
             0 => String::new(),
             line => format!("line {line}, column {}: ", fault.column),
         };
-        output.warn(&format!("{}: not sound JSON: {place}{}", shown(&decoded(&fault.path)), fault.what));
+        output.warn(
+            Code::JsonInvalid,
+            &format!("{}: not sound JSON: {place}{}", shown(&decoded(&fault.path)), fault.what),
+        );
     }
     if facts.not_listed > 0 {
         let more = units::counted(facts.not_listed, "further file is", "further files are");
-        output.warn(&format!("{more} not sound JSON"));
+        output.warn(Code::JsonInvalid, &format!("{more} not sound JSON"));
     }
 }
 

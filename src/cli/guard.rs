@@ -10,6 +10,7 @@ use super::layers::on_command_line;
 use super::names::{escape, shown};
 use super::terminal::Watch;
 use crate::backup::{self, Input, Options, ParentChoice, SqliteOptions};
+use crate::codes::Code;
 use crate::error::{Error, ErrorKind, Result as Answer};
 use crate::format::snapshot::{Guarded, Snapshot, UserVersions};
 use crate::guard::{AFTER, BEFORE, Fault, Limits, Verdict, judge};
@@ -385,14 +386,15 @@ impl<'a> Guard<'a> {
         for fault in &verdict.faults {
             let place =
                 if fault.path.is_empty() { String::new() } else { format!("{}: ", shown(&fault.path)) };
-            self.context.output.warn(&format!("{place}{}", fault.message));
+            self.context.output.warn(Code::GuardFault, &format!("{place}{}", fault.message));
         }
         if verdict.not_compared > 0 {
             let what =
                 units::counted(verdict.not_compared, "table or database was", "tables or databases were");
-            self.context.output.warn(&format!(
-                "{what} not compared with the state before: the record has no room for so many"
-            ));
+            self.context.output.warn(
+                Code::GuardUncompared,
+                &format!("{what} not compared with the state before: the record has no room for so many"),
+            );
         }
     }
 

@@ -5,10 +5,12 @@ use super::json::Message;
 use super::names::escape;
 use super::options::Global;
 use crate::clock::{Clock, SystemClock};
+use crate::codes::Code;
 use crate::error::{Context, Result};
 use crate::repository::segments::Tended;
 use crate::units::{bytes, counted};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -30,6 +32,8 @@ pub struct Output {
     log: Option<Mutex<File>>,
     above: Mutex<Option<Above>>,
     aside: AtomicBool,
+    /// How often each code was told.
+    codes: Mutex<BTreeMap<Code, u64>>,
 }
 
 /// Results on their way to standard output.
@@ -80,6 +84,7 @@ impl Output {
             log,
             above: Mutex::default(),
             aside: AtomicBool::new(false),
+            codes: Mutex::default(),
         })
     }
 
@@ -130,7 +135,7 @@ impl Output {
     /// The end of work that is done whether or not its story could be told.
     pub fn told(&self, told: std::result::Result<(), Failure>, code: u8) -> u8 {
         if let Err(Failure { message: Some(message), .. }) = told {
-            self.warn(&message);
+            self.warn(Code::OutputUnwritable, &message);
         }
         code
     }
@@ -144,27 +149,48 @@ impl Output {
     }
 
     /// Something to look at that stops nothing.
-    pub fn warn(&self, text: &str) {
-        self.log("warning", text);
+    pub fn warn(&self, code: Code, text: &str) {
+        self.count(code);
+        self.log("warning", &format!("{text} [{code}]"));
         if self.json {
-            self.stderr(&to_json(&Message::new("warning").with("message", text)));
+            self.stderr(&to_json(&Message::new("warning").with("message", text).with("code", code.word())));
         } else {
-            self.stderr(&format!("{} {}", self.painted(Paint::Yellow, "warning:"), one_line(text)));
+            let warning = self.painted(Paint::Yellow, "warning:");
+            self.stderr(&format!("{warning} {} [{code}]", one_line(text)));
         }
     }
 
     /// One item that could not be handled; the operation goes on.
     pub fn problem(&self, during: &str, item: &[u8], text: &str) {
+        let code = Code::during(during, true);
+        self.count(code);
         let text = &naming(item, text);
-        self.log("error", text);
+        self.log("error", &format!("{text} [{code}]"));
         if !self.json {
-            self.stderr(&format!("{} {}", self.painted(Paint::Red, "error:"), one_line(text)));
+            self.stderr(&format!("{} {} [{code}]", self.painted(Paint::Red, "error:"), one_line(text)));
             return;
         }
         let error = Message::default().with("message", text.as_str());
         let error = serde_json::to_value(error).unwrap_or_default();
-        let message = Message::new("error").with("error", error).with("during", during);
+        let message =
+            Message::new("error").with("error", error).with("during", during).with("code", code.word());
         self.stderr(&to_json(&message.with_path("item", "item_b64", item)));
+    }
+
+    /// As `warn`, for the log alone.
+    pub fn hush(&self, code: Code, text: &str) {
+        self.count(code);
+        self.log("warning", &format!("{text} [{code}]"));
+    }
+
+    fn count(&self, code: Code) {
+        *self.codes.lock().unwrap_or_else(PoisonError::into_inner).entry(code).or_default() += 1;
+    }
+
+    /// How often each code was told so far, by its word.
+    pub fn codes_told(&self) -> BTreeMap<String, u64> {
+        let codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        codes.iter().map(|(code, count)| (code.word().to_owned(), *count)).collect()
     }
 
     /// The last word of a command that failed.

@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::failure::{Failure, USAGE, WRONG_KEY};
 use super::layers::on_command_line;
+use crate::codes::Code;
 use crate::crypto::password::Password;
 use crate::settings::Origin;
 use crate::settings::secrets::{self, Source};
@@ -69,7 +70,7 @@ pub fn another(context: &Context, file: Option<&Path>) -> Result<Password, Failu
 }
 
 fn read(context: &Context, source: &Source) -> Result<Password, Failure> {
-    Ok(secrets::read(source, &mut |text| context.output.warn(&text))?)
+    Ok(secrets::read(source, &mut |text| context.output.warn(Code::PasswordFileReadable, &text))?)
 }
 
 /// Also when it is empty, which is no password and will be told.

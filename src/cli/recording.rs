@@ -2,10 +2,10 @@
 
 use super::context::Context;
 use crate::clock::Timestamp;
+use crate::codes::Code;
 use crate::job::Outcome;
 use crate::journal::{Journal, Record};
 use crate::os::process;
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// Commands that store, change, verify or give back something. Those that only look are not written down.
@@ -27,8 +27,6 @@ pub struct Facts {
     pub added: Option<u64>,
     /// Why it failed.
     pub message: Option<String>,
-    /// How often each warning was given, by its code.
-    pub warnings: BTreeMap<String, u64>,
 }
 
 /// A command under way.
@@ -58,10 +56,11 @@ impl Recording {
         };
         let record = self.record(context, command, code);
         if let Err(e) = Journal::at(&dir).append(&record) {
-            context.output.warn(&format!(
+            let what = format!(
                 "the journal could not be written: {}; nothing else is amiss with this command",
                 e.message()
-            ));
+            );
+            context.output.warn(Code::JournalUnwritable, &what);
         }
     }
 
@@ -88,7 +87,7 @@ impl Recording {
             bytes: facts.bytes,
             added: facts.added,
             message: facts.message,
-            warnings: facts.warnings,
+            warnings: context.output.codes_told(),
             hooks: Vec::new(),
             host: process::host_name(),
         }

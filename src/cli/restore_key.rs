@@ -5,6 +5,7 @@ use super::failure::{FAILED, Failure, Outcome, VALIDATION};
 use super::json::Message;
 use super::names::{escape, plain_json, shown};
 use super::options::Target;
+use crate::codes::Code;
 use crate::compare::inside::text;
 use crate::error::Context as _;
 use crate::format::entry::Entry;
@@ -69,7 +70,10 @@ pub fn run(context: &Context, reader: &Reader, from: &Target, key: &str, to: Opt
     if spliced.way != Way::Same && !context.global.dry_run {
         if live.other_names() > 0 {
             let names = units::counted(live.other_names().into(), "other name", "other names");
-            context.output.warn(&format!("{name} has {names} (hard links); they keep the old text"));
+            context.output.warn(
+                Code::HardLinksKeepOld,
+                &format!("{name} has {names} (hard links); they keep the old text"),
+            );
         }
         live.replace(&spliced.text)?;
     }

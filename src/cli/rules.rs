@@ -9,6 +9,7 @@ use super::output::Paper;
 use super::terminal::Watch;
 use crate::backup::Outcome;
 use crate::clock::Clock;
+use crate::codes::Code;
 use crate::error::{ErrorKind, Result};
 use crate::format::snapshot::{NoteKind, RulesTried};
 use crate::id::ChunkId;
@@ -140,7 +141,7 @@ pub fn after_backup(
         };
         let tried = try_on(&reader, &snapshot.root, &base, rules, &progress);
         for reason in &tried.reasons {
-            context.output.warn(&format!("rule {reason}"));
+            context.output.warn(Code::RuleFailed, &format!("rule {reason}"));
         }
         notes::write(repository, id, NoteKind::Rules(tried.clone()), context.clock.now())?;
         all.push(tried);
@@ -203,7 +204,10 @@ pub fn conclusion(
         Ok(report) => report,
         Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e.into()),
         Err(e) => {
-            output.warn(&format!("the rules of {} cannot be used: {}", shown(base), e.message()));
+            output.warn(
+                Code::RulesUnusable,
+                &format!("the rules of {} cannot be used: {}", shown(base), e.message()),
+            );
             return Ok(false);
         }
     };
@@ -220,7 +224,10 @@ pub fn conclusion(
     tell(&mut paper, output.json, &shown(base), &report, output.verbose > 0)?;
     paper.finish()?;
     if report.outcomes.is_empty() {
-        output.warn(&format!("the rules file of {} holds no rules, so nothing is proved", shown(base)));
+        output.warn(
+            Code::RulesEmpty,
+            &format!("the rules file of {} holds no rules, so nothing is proved", shown(base)),
+        );
     }
     Ok(good)
 }

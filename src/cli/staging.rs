@@ -5,6 +5,7 @@ use super::failure::{DAMAGED, FAILED, Failure, INTERRUPTED, REFUSED, VALIDATION}
 use super::in_place::{Job, Planned};
 use super::rules::conclusion;
 use super::terminal::Watch;
+use crate::codes::Code;
 use crate::format::snapshot::BeforeRestore;
 use crate::id::SnapshotId;
 use crate::in_place::{Part, Saved};
@@ -91,9 +92,10 @@ impl Job<'_> {
         match self.staged(reader, plans, bytes) {
             Err(failure) if self.care.or_without && failure.code != INTERRUPTED => {
                 let why = failure.message.unwrap_or_default();
-                self.context
-                    .output
-                    .warn(&format!("going on without a copy beside it, as this must go back: {why}"));
+                self.context.output.warn(
+                    Code::RestoreUnstaged,
+                    &format!("going on without a copy beside it, as this must go back: {why}"),
+                );
                 without()
             }
             staged => staged,
@@ -155,7 +157,7 @@ impl Job<'_> {
         for id in saved.map(Saved::ids).unwrap_or_default().into_iter().chain(self.earlier()) {
             if let Err(e) = settle(self.repository, id, self.context.now()) {
                 let what = format!("that the restore is complete could not be noted in the repository: {e}");
-                self.context.output.warn(&what);
+                self.context.output.warn(Code::RestoreNotNoted, &what);
             }
         }
     }

@@ -5,6 +5,7 @@ use super::databases;
 use super::failure::{FAILED, Failure};
 use super::names::shown;
 use super::options::{AtArgs, Target};
+use crate::codes::Code;
 use crate::error::ErrorKind;
 use crate::format::entry::{Entry, Kind};
 use crate::manifest::database::open;
@@ -53,7 +54,7 @@ impl Stored {
             _ => return Err(Failure::usage("name the database: SNAP:PATH")),
         };
         for warning in databases::avoid_damaged(listing, &mut target, &path) {
-            context.output.warn(&warning);
+            context.output.warn(Code::SnapshotAvoided, &warning);
         }
         let entry = find(&reader, &target.snapshot.root, &path)?;
         let why = match entry {

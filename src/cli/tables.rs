@@ -5,6 +5,7 @@ use super::failure::{Failure, Outcome};
 use super::in_place::{Job, StageArgs, SureArgs};
 use super::json::Message;
 use super::names::shown;
+use crate::codes::Code;
 use crate::error::Error;
 use crate::in_place::{Part, Saved};
 use crate::manifest::database::materialise;
@@ -122,11 +123,10 @@ impl Tables<'_> {
         })?;
         if let Some(id) = made {
             let what = "was written to after the safety snapshot was made; safety snapshot";
-            self.context.output.warn(&format!(
-                "{} {what} {} holds that, too",
-                target.path.display(),
-                id.short()
-            ));
+            self.context.output.warn(
+                Code::WrittenSince,
+                &format!("{} {what} {} holds that, too", target.path.display(), id.short()),
+            );
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use super::context::Context;
 use super::json::{Message, base64_if_needed};
 use super::names::{escape, shorten};
 use super::output::{Output, naming};
+use crate::codes::Code;
 use crate::os::child::is_ignored;
 use crate::progress::{Problem, Progress, Report};
 use crate::units;
@@ -257,10 +258,10 @@ impl Reporter {
         let all = if self.output.has_log() { "; the log file names them" } else { "" };
         let hidden = self.warned.swap(0, Ordering::Relaxed).saturating_sub(SHOWN_MAX);
         if hidden > 0 && !self.output.json {
-            self.output.warn(&format!(
-                "{} like these{all}",
-                units::counted(hidden, "more warning", "more warnings")
-            ));
+            self.output.warn(
+                Code::MoreLikeThese,
+                &format!("{} like these{all}", units::counted(hidden, "more warning", "more warnings")),
+            );
         }
     }
 }
@@ -282,10 +283,11 @@ impl Report for Reporter {
     fn warning(&self, problem: &Problem) {
         let before = self.warned.fetch_add(1, Ordering::Relaxed);
         let text = naming(&Reporter::item(problem), &problem.message);
+        let code = Code::during(problem.during, false);
         if before < SHOWN_MAX || self.output.json {
-            self.output.warn(&text);
+            self.output.warn(code, &text);
         } else {
-            self.output.log("warning", &text);
+            self.output.hush(code, &text);
         }
     }
 }

@@ -375,6 +375,31 @@ pub struct DrillDone {
     pub reasons: Vec<String>,
 }
 
+/// What came of a check of the whole repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CheckDone {
+    /// All that was looked at is as it should be, and all that was asked for could be looked at.
+    pub passed: bool,
+    /// The machine that did it.
+    pub host: String,
+    /// Findings, and files that could not be looked at.
+    pub damage: u64,
+    pub unchecked: u64,
+    /// Stored bytes were read, not the outline alone.
+    pub read_data: bool,
+    /// Packs there are; read whole now; left out because they were read lately; left over when the time was up.
+    pub packs: u64,
+    pub packs_read: u64,
+    pub packs_fresh: u64,
+    pub packs_left: u64,
+    pub bytes_read: u64,
+    pub total_ms: u64,
+    /// The first findings, for people.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+}
+
 /// One thing that a repair did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairAction {
@@ -410,6 +435,8 @@ pub enum NoteKind {
     Rules(RulesTried),
     /// What came of a drill.
     Drill(DrillDone),
+    /// What came of a check; `snapshot` is empty.
+    Check(CheckDone),
     /// For a safety snapshot: what stood at its places is no mixture any more. The restore ended well, or was done again or
     /// taken back since.
     Settled {

@@ -4,6 +4,7 @@
 //! given. Functions answer with `std::io::Result`: only the caller knows the whole path and what it was doing.
 
 pub mod apply;
+pub mod aside;
 pub mod beneath;
 pub mod child;
 pub mod group;

@@ -27,6 +27,14 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
+/// Bytes that we may still write to the filesystem at `path`, and all that it holds when it is full of what we may write.
+pub fn room(path: &Path) -> io::Result<(u64, u64)> {
+    let stat = rustix::fs::statvfs(path)?;
+    let kept_back = stat.f_bfree.saturating_sub(stat.f_bavail);
+    let blocks = stat.f_blocks.saturating_sub(kept_back);
+    Ok((stat.f_bavail.saturating_mul(stat.f_frsize), blocks.saturating_mul(stat.f_frsize)))
+}
+
 /// File systems that ask another machine, or a program, for everything: NFS, SMB and CIFS in three versions, Ceph, AFS twice,
 /// Coda, 9P, Lustre, GPFS, FUSE.
 const REMOTE: [u64; 12] = [

@@ -2,6 +2,7 @@
 
 pub mod place;
 pub mod filter;
+pub mod checks;
 pub mod condemned;
 pub mod copies;
 pub mod parity;

@@ -3,7 +3,7 @@
 use super::drills::Drilled;
 use super::snapshots::{Listed, Listing};
 use super::trash::{self, Forgotten};
-use super::{Repository, random, reserve};
+use super::{Repository, checks, random, reserve};
 use crate::backend::write_new;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
@@ -93,6 +93,11 @@ impl Notes {
         self.by_snapshot.get(&id.to_string()).map_or(&[], Vec::as_slice)
     }
 
+    /// The notes about the repository itself, in order.
+    pub fn of_repository(&self) -> &[NamedNote] {
+        self.by_snapshot.get("").map_or(&[], Vec::as_slice)
+    }
+
     /// Every note that could be read.
     pub fn iter(&self) -> impl Iterator<Item = &NamedNote> {
         self.by_snapshot.values().flatten()
@@ -110,7 +115,7 @@ impl Notes {
                     state.pin = pinned.then(|| Pin { label: label.clone() });
                 }
                 // About the repository, not about a snapshot.
-                NoteKind::Repair { .. } => {}
+                NoteKind::Repair { .. } | NoteKind::Check(_) => {}
                 NoteKind::Rules(tried) => state.rules.push(tried.clone()),
                 NoteKind::Drill(done) => {
                     state.drills.push(Drilled { time: note.time.clone(), done: done.clone() });
@@ -154,6 +159,7 @@ pub fn apply(repository: &Repository, listing: &mut Listing) -> Result<()> {
         }
     }
     listing.snapshots = visible;
+    listing.checks = checks::of(&notes);
     listing.unread_notes = notes.unread;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Snapshots: list them, find the one that is meant.
 
+use super::checks::Checked;
 use super::drills::Drilled;
 use super::notes::{self, Pin};
 pub use super::notes::{read as read_note, set_tags};
@@ -61,6 +62,8 @@ pub struct Listing {
     pub rules: BTreeMap<SnapshotId, Vec<RulesTried>>,
     /// What came of drills, the oldest first.
     pub drills: BTreeMap<SnapshotId, Vec<Drilled>>,
+    /// What came of checks of the repository, the oldest first.
+    pub checks: Vec<Checked>,
     /// Safety snapshots whose restore left no mixture.
     pub settled: BTreeSet<SnapshotId>,
     /// Notes that cannot be read, with the reason. Any of them may be a pin.

@@ -6,7 +6,7 @@
 
 use super::notes::{self, Notes};
 use super::snapshots::Listed;
-use super::{Repository, removal, sighting};
+use super::{Repository, checks, removal, sighting};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::NoteKind;
@@ -128,7 +128,7 @@ pub fn sweep(repository: &Repository) -> Result<u64> {
             removed += 1;
         }
     }
-    Ok(removed)
+    Ok(removed + checks::sweep(repository, &notes)?)
 }
 
 /// Whether the record of a snapshot is still there.

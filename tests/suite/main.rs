@@ -12,6 +12,7 @@ mod cli;
 mod cli_ends;
 mod cli_prune;
 mod clocks;
+mod codes;
 mod cli_sqlite;
 mod compare;
 mod compare_live;

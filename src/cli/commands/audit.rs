@@ -14,6 +14,7 @@ use crate::cli::options::{AtArgs, size};
 use crate::cli::stored::Stored;
 use crate::cli::terminal::Watch;
 use crate::clock::Clock;
+use crate::codes::Code;
 use crate::compare::rows::with_live;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::progress::Progress;
@@ -104,7 +105,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let mut work = |reading: &Reading, export: &mut dyn Export, progress: &Progress| -> Result<Ending> {
         let Some(map) = &map else {
             let (text, remarks) = infer::map(reading, export, progress)?;
-            remarks.iter().for_each(|remark| context.output.warn(remark));
+            remarks.iter().for_each(|remark| context.output.warn(Code::MapGuessed, remark));
             return Ok(good(text));
         };
         let plan = Plan::new(reading, map)?;

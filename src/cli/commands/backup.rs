@@ -13,6 +13,7 @@ use crate::cli::rules;
 use crate::cli::sources::{ExcludeArgs, SourceArgs, StreamArgs};
 use crate::cli::terminal::Watch;
 use crate::clock::Timestamp;
+use crate::codes::Code;
 use crate::format::snapshot::RulesTried;
 use crate::progress::Problem;
 use crate::repository::Repository;
@@ -127,7 +128,10 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let untried = tried.is_err();
     let tried = tried.unwrap_or_else(|failure| {
         let why = failure.message.unwrap_or_default();
-        context.output.warn(&format!("the snapshot is saved, but its rules could not be tried: {why}"));
+        context.output.warn(
+            Code::RulesUntried,
+            &format!("the snapshot is saved, but its rules could not be tried: {why}"),
+        );
         Vec::new()
     });
     let told = match context.output.json {
@@ -142,7 +146,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
 fn warn_of_mixtures(context: &Context, done: &Done) {
     for id in &done.unsettled {
         let id = id.short();
-        context.output.warn(&format!(
+        context.output.warn(Code::MixturePossible, &format!(
             "a restore over what was backed up did not end well or is under way, so this may be a mixture of two states: \
              `snapkeep undo {id}` takes it back, or do it again; `snapkeep undo --accept {id}` says that what is there is right"
         ));

@@ -10,9 +10,15 @@ use crate::cli::names::shown;
 use crate::cli::options::{duration, per_cent};
 use crate::cli::output::one_line;
 use crate::cli::terminal::Watch;
+use crate::codes::Code;
+use crate::format::snapshot::CheckDone;
+use crate::os::process::host_name;
+use crate::repository::{Repository, checks};
 use crate::units;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+/// Findings written down in the repository.
+const REASONS_KEPT: usize = 5;
 /// Files listed with one finding.
 const FILES_SHOWN: usize = 10;
 
@@ -55,6 +61,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         ..CheckOptions::default()
     };
     let repository = context.open()?;
+    let begun = Instant::now();
     let mut watch = Watch::start(context);
     let report = check(&repository, &options, &watch.progress, &watch.report);
     watch.finish();
@@ -62,6 +69,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     for note in &report.information {
         context.output.log("info", &note.text);
     }
+    write_down(context, &repository, &report, begun.elapsed());
     let told = match context.output.json {
         true => context.output.result(&summary(&report)),
         false => text(context, &report),
@@ -72,6 +80,33 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         (true, true) => 0,
     };
     Ok(context.output.told(told, code))
+}
+
+/// What came of it is for `health`, on whatever machine; a check of what cannot be written to is worth having all the same.
+fn write_down(context: &Context, repository: &Repository, report: &CheckReport, took: Duration) {
+    if context.global.dry_run {
+        return;
+    }
+    let found = report.damage.iter().map(|damage| one_line(&damage.to_string()));
+    let unseen = report.unchecked.iter().map(|file| format!("{}: {}", file.what, one_line(&file.why)));
+    let done = CheckDone {
+        passed: report.num_errors() == 0,
+        host: host_name(),
+        damage: report.damage.len() as u64,
+        unchecked: report.unchecked.len() as u64,
+        read_data: report.packs_read + report.packs_fresh > 0,
+        packs: report.packs,
+        packs_read: report.packs_read,
+        packs_fresh: report.packs_fresh,
+        packs_left: report.packs_left,
+        bytes_read: report.bytes_read,
+        total_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        reasons: found.chain(unseen).take(REASONS_KEPT).collect(),
+    };
+    if let Err(e) = checks::record(repository, &done, context.now()) {
+        let what = format!("the result could not be recorded in the repository: {e}");
+        context.output.warn(Code::ResultNotRecorded, &what);
+    }
 }
 
 fn text(context: &Context, report: &CheckReport) -> Result<(), Failure> {

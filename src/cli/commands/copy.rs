@@ -6,6 +6,7 @@ use crate::cli::json::Message;
 use crate::cli::options::{FilterArgs, snapshots_named};
 use crate::cli::password;
 use crate::cli::terminal::Watch;
+use crate::codes::Code;
 use crate::copy::{CopyOptions, CopyReport, run as copy};
 use crate::repository::snapshots::list;
 use crate::units;
@@ -63,7 +64,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     context.facts(|facts| facts.added = Some(done.data_added_packed));
     let told = if context.output.json { json(context, &done) } else { text(context, &done) };
     for (id, why) in &listing.damaged {
-        context.output.warn(&format!("snapshot {} cannot be read: {why}", id.short()));
+        context
+            .output
+            .warn(Code::SnapshotUnreadable, &format!("snapshot {} cannot be read: {why}", id.short()));
     }
     done.outcome()?;
     Ok(context.output.told(told, if listing.damaged.is_empty() { 0 } else { DAMAGED }))

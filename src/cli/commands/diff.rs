@@ -11,6 +11,7 @@ use crate::cli::rows_diff;
 use crate::cli::sources::ExcludeArgs;
 use crate::cli::stop::Stop;
 use crate::cli::terminal::Watch;
+use crate::codes::Code;
 use crate::compare::diff::{DiffOptions, Side, run as compare};
 use crate::compare::inside::texts;
 use crate::compare::live::{Finding, LiveOptions, run as compare_live};
@@ -98,7 +99,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     told.paper.finish()?;
     if silent > 0 {
         let what = units::counted(silent, "file differs", "files differ");
-        context.output.warn(&format!("{what} although size and times are equal: look at the disk"));
+        context
+            .output
+            .warn(Code::SilentChange, &format!("{what} although size and times are equal: look at the disk"));
         return Ok(DAMAGED);
     }
     Ok(if stats.problems > 0 { FAILED } else { 0 })

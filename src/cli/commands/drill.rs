@@ -7,6 +7,7 @@ use crate::cli::json::Message;
 use crate::cli::layers::on_command_line;
 use crate::cli::options::{AtArgs, Target, duration};
 use crate::cli::terminal::Watch;
+use crate::codes::Code;
 use crate::drill::{self, Drill, Options, Run, record, remove_leftovers, room, some_of};
 use crate::repository::Repository;
 use crate::repository::reader::Reader;
@@ -82,7 +83,10 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         return would(context, &reader, &targets, &options);
     }
     for left in remove_leftovers(&scratch) {
-        context.output.warn(&format!("a drill that was killed had left {}; it is removed", left.display()));
+        context.output.warn(
+            Code::DrillLeftOver,
+            &format!("a drill that was killed had left {}; it is removed", left.display()),
+        );
     }
     let (mut passed, mut unrecorded) = (0u64, false);
     for target in &targets {
@@ -118,7 +122,10 @@ fn write_down(context: &Context, repository: &Repository, snapshot: &Listed, dri
     match record(repository, snapshot, drill, context.now()) {
         Ok(()) => true,
         Err(e) => {
-            context.output.warn(&format!("the result could not be recorded in the repository: {e}"));
+            context.output.warn(
+                Code::ResultNotRecorded,
+                &format!("the result could not be recorded in the repository: {e}"),
+            );
             false
         }
     }

@@ -9,6 +9,7 @@ use crate::cli::names::shown;
 use crate::cli::options::{AtArgs, Target, stored};
 use crate::cli::restore_key;
 use crate::cli::terminal::Watch;
+use crate::codes::Code;
 use crate::error::{Context as _, Result};
 use crate::format::entry::Kind;
 use crate::json::pointer::Pointer;
@@ -68,7 +69,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         }
     };
     for warning in databases::avoid_damaged(&listing, &mut target, &path) {
-        context.output.warn(&warning);
+        context.output.warn(Code::SnapshotAvoided, &warning);
     }
     let reader = repository.reader()?.with_parity();
     if let Some(key) = &args.key {

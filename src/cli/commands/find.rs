@@ -8,6 +8,7 @@ use crate::cli::names::shown;
 use crate::cli::options::{FilterArgs, snapshots_named, stored};
 use crate::cli::terminal::Watch;
 use crate::clock::Timestamp;
+use crate::codes::Code;
 use crate::compare::blobs::{BlobUses, Blobs, run as find_uses};
 use crate::compare::find::{FindOptions, Finds, run as find_names};
 use crate::compare::values::Wanted;
@@ -99,9 +100,10 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let finds = finds?;
     if let Some((path, why)) = &finds.first_unseen {
         let files = units::counted(finds.unseen, "file", "files");
-        context
-            .output
-            .warn(&format!("{files} could not be looked into; the first is {}: {why}", shown(path)));
+        context.output.warn(
+            Code::FileUnsearched,
+            &format!("{files} could not be looked into; the first is {}: {why}", shown(path)),
+        );
     }
     let told = print(context, args, &snapshots, &finds);
     context.output.ends(told, damaged(context, &finds.damaged))
@@ -109,7 +111,10 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
 
 fn damaged(context: &Context, damaged: &[(crate::id::SnapshotId, String)]) -> u8 {
     for (id, why) in damaged {
-        context.output.warn(&format!("snapshot {} could not be searched whole: {why}", id.short()));
+        context.output.warn(
+            Code::SnapshotUnsearched,
+            &format!("snapshot {} could not be searched whole: {why}", id.short()),
+        );
     }
     if damaged.is_empty() { 0 } else { DAMAGED }
 }

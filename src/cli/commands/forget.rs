@@ -12,6 +12,7 @@ use crate::cli::policy::PolicyArgs;
 use crate::cli::table::{Column, Table};
 use crate::cli::terminal::Watch;
 use crate::clock::Zone;
+use crate::codes::Code;
 use crate::error::{Error, ErrorKind, Result};
 use crate::forget::freed::{Freed, compute};
 use crate::forget::plan::{self, Overrides, Part, Plan};
@@ -105,7 +106,10 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let repository = context.open()?;
     let listing = list(&repository)?;
     for (id, why) in &listing.damaged {
-        context.output.warn(&format!("snapshot {} cannot be read and stays: {why}", id.short()));
+        context.output.warn(
+            Code::SnapshotUnreadable,
+            &format!("snapshot {} cannot be read and stays: {why}", id.short()),
+        );
     }
     plan::knows_enough(&listing, overrides(args))?;
     let (chosen, emptied) = select(context, args, &listing, &filter)?;
@@ -236,7 +240,7 @@ impl Case<'_> {
         watch.finish();
         let freed = freed?;
         for line in &self.plan.held {
-            self.context.output.warn(line);
+            self.context.output.warn(Code::ForgetHeld, line);
         }
         let told = self.tell(freed);
         if dry {
@@ -287,7 +291,9 @@ impl Case<'_> {
         let most = if asked { None } else { Some(GROUPS_AT_ONCE) };
         match compute(repository, &leaving, &staying, most, &watch.progress) {
             Err(e) if e.kind().is_unreadable() => {
-                self.context.output.warn(&format!("what this frees cannot be computed: {e}"));
+                self.context
+                    .output
+                    .warn(Code::FreedUnknown, &format!("what this frees cannot be computed: {e}"));
                 Ok(None)
             }
             other => other,
@@ -395,7 +401,10 @@ impl Case<'_> {
     fn summary(&self, done: &ForgetReport, freed: Option<Freed>) -> std::result::Result<(), Failure> {
         let output = &self.context.output;
         for id in &done.pinned {
-            output.warn(&format!("snapshot {} was pinned meanwhile and stays in the trash", id.short()));
+            output.warn(
+                Code::PinnedMeanwhile,
+                &format!("snapshot {} was pinned meanwhile and stays in the trash", id.short()),
+            );
         }
         let count = units::counted(done.forgotten.len() as u64, "snapshot", "snapshots");
         if done.forgotten.is_empty() {

@@ -6,6 +6,7 @@ use crate::cli::failure::{FAILED, Failure, Outcome};
 use crate::cli::json::Message;
 use crate::cli::names::escape;
 use crate::cli::terminal::Watch;
+use crate::codes::Code;
 use crate::error::Context as _;
 use crate::rules::{DIRECTORY, FILE};
 use crate::verify::infer;
@@ -34,7 +35,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     watch.finish();
     let (text, remarks) = looked?;
     for remark in &remarks {
-        context.output.warn(remark);
+        context.output.warn(Code::RulesGuessed, remark);
     }
     let rules = text.matches("[[rule]]").count();
     if rules == 0 {

@@ -8,6 +8,7 @@ use crate::cli::names::escape;
 use crate::cli::password;
 use crate::cli::table::{Column, Table};
 use crate::clock::Timestamp;
+use crate::codes::Code;
 use crate::error::Error;
 use crate::format::key::KeySlot;
 use crate::repository::Repository;
@@ -50,7 +51,7 @@ pub fn run(context: &Context, word: &Word) -> Outcome {
     let repository = context.open()?;
     if !repository.is_encrypted() {
         if let Word::List = word {
-            context.output.warn("the repository is not encrypted and has no keys");
+            context.output.warn(Code::Unencrypted, "the repository is not encrypted and has no keys");
             return print(context, &repository, &[]);
         }
         return Err(Error::invalid("the repository is not encrypted and has no passwords").into());

@@ -16,6 +16,7 @@ use crate::cli::staging::ruled_below;
 use crate::cli::stop::Stop;
 use crate::cli::tables::{TableArgs, Tables};
 use crate::cli::terminal::Watch;
+use crate::codes::Code;
 use crate::id::SnapshotId;
 use crate::in_place::{OVERWRITE, parts};
 use crate::repository::Repository;
@@ -170,7 +171,7 @@ fn onto(context: &Context, args: &Args, to: &Path, repository: &Arc<Repository>,
     let mut from = args.at.target(&listing, args.snapshot.as_deref(), context.now())?;
     let asked = from.path.clone().unwrap_or_default();
     for warning in databases::avoid_damaged(&listing, &mut from, &asked) {
-        context.output.warn(&warning);
+        context.output.warn(Code::SnapshotAvoided, &warning);
     }
     let reader = repository.reader()?.with_parity();
     let plan = plan(&reader, &from.snapshot.root, to, &options(args, from.path))?;
@@ -250,7 +251,7 @@ fn tables(context: &Context, args: &Args) -> Outcome {
     let mut from = args.at.target(&listing, args.snapshot.as_deref(), context.now())?;
     let path = from.path.clone().unwrap_or_default();
     for warning in databases::avoid_damaged(&listing, &mut from, &path) {
-        context.output.warn(&warning);
+        context.output.warn(Code::SnapshotAvoided, &warning);
     }
     let (tables, sure) = (&args.tables, args.sure);
     Tables { context, repository: &repository, listing: &listing, from, args: tables, sure }.run()
@@ -261,7 +262,7 @@ fn over_what_is_there(context: &Context, args: &Args, repository: &Arc<Repositor
     let mut from = args.at.target(&listing, args.snapshot.as_deref(), context.now())?;
     let below = from.path.clone().unwrap_or_default();
     for warning in databases::avoid_damaged(&listing, &mut from, &below) {
-        context.output.warn(&warning);
+        context.output.warn(Code::SnapshotAvoided, &warning);
     }
     let overwrite = args.overwrite.map_or(OVERWRITE, When::rule);
     let options = RestoreOptions { overwrite, verify: true, salvage: false, ..options(args, None) };

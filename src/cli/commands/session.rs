@@ -5,6 +5,7 @@ use crate::cli::failure::{FAILED, Failure, Outcome};
 use crate::cli::json::Message;
 use crate::cli::names::escape;
 use crate::cli::table::{Column, Table};
+use crate::codes::Code;
 use crate::error::{Error, ErrorKind};
 use crate::repository::sessions::{self, Open};
 
@@ -42,7 +43,7 @@ pub fn run(context: &Context, word: &Word) -> Outcome {
             context.output.say(&format!("evicted {}", session.describe()))?;
         } else {
             code = FAILED;
-            context.output.warn(&format!("{} has ended by itself", session.describe()));
+            context.output.warn(Code::SessionEnded, &format!("{} has ended by itself", session.describe()));
         }
     }
     Ok(code)

@@ -14,6 +14,7 @@ use crate::cli::output::Paper;
 use crate::cli::rules;
 use crate::cli::table::{Column, Table};
 use crate::clock::Timestamp;
+use crate::codes::Code;
 use crate::format::FileName;
 use crate::repository::copies;
 use crate::repository::notes::Pin;
@@ -60,13 +61,17 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let repository = context.open()?;
     let mut listing = list(&repository)?;
     for (id, why) in &listing.damaged {
-        context.output.warn(&format!("snapshot {} cannot be read: {why}", id.short()));
+        context
+            .output
+            .warn(Code::SnapshotUnreadable, &format!("snapshot {} cannot be read: {why}", id.short()));
     }
     for (name, why) in &listing.unread_notes {
-        context.output.warn(&format!("{name} cannot be read; it may hold tags or a pin: {why}"));
+        context
+            .output
+            .warn(Code::NoteUnreadable, &format!("{name} cannot be read; it may hold tags or a pin: {why}"));
     }
     for id in &listing.from_copies {
-        context.output.warn(&copies::remark(&FileName::Snapshot(*id)));
+        context.output.warn(Code::RecordCopyUsed, &copies::remark(&FileName::Snapshot(*id)));
     }
     let code = if listing.damaged.is_empty() { 0 } else { DAMAGED };
     let databases = match args.schema_version {

@@ -5,6 +5,7 @@ use crate::cli::failure::{Outcome, usage};
 use crate::cli::json::Message;
 use crate::cli::options::FilterArgs;
 use crate::cli::terminal::Watch;
+use crate::codes::Code;
 use crate::forget::undelete::{Undeleted, look, resolve, run as undelete};
 use crate::repository::snapshots::list;
 use crate::repository::trash::Forgotten;
@@ -61,7 +62,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
 fn tell(context: &Context, back: &Undeleted) -> Result<(), crate::cli::failure::Failure> {
     if let Some(e) = &back.left {
         let old = back.old.short();
-        context.output.warn(&format!("{old} is still in the trash, which does no harm: {e}"));
+        context
+            .output
+            .warn(Code::OldSnapshotKept, &format!("{old} is still in the trash, which does no harm: {e}"));
     }
     if context.output.json {
         return context.output.result(

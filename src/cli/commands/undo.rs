@@ -5,6 +5,7 @@ use crate::cli::failure::{Failure, Outcome, usage};
 use crate::cli::in_place::{Job, StageArgs, SureArgs, may_ask};
 use crate::cli::json::Message;
 use crate::clock::Timestamp;
+use crate::codes::Code;
 use crate::format::snapshot::BeforeRestore;
 use crate::in_place::{OVERWRITE, Part, parts};
 use crate::os::process::host_name;
@@ -69,7 +70,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
             "the snapshot {} that was put back is gone: what it added cannot be told from what came later, and stays",
             before.from.get(..8).unwrap_or(&before.from)
         );
-        context.output.warn(&what);
+        context.output.warn(Code::RestoredGone, &what);
     }
     let options = RestoreOptions {
         includes: before.includes.clone(),
