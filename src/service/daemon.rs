@@ -11,7 +11,7 @@ use super::watch::{Site, Watching};
 use crate::clock::{Clock, Timestamp};
 use crate::error::Result;
 use crate::job::{Job, Trigger};
-use crate::journal::{Journal, JobStates};
+use crate::journal::{JobStates, Journal};
 use crate::settings::plan::Plan;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use std::collections::BTreeMap;
@@ -254,16 +254,17 @@ impl<'a> Daemon<'a> {
                     Err(e) => tell(Told::Warning(&format!("changed files are not seen any more: {e}"))),
                 }
             }
-            Err(e) => tell(Told::Warning(&format!("the profile was not read again, the old one holds on: {e}"))),
+            Err(e) => {
+                tell(Told::Warning(&format!("the profile was not read again, the old one holds on: {e}")))
+            }
         }
     }
 
     fn watch(&mut self) -> Result<()> {
         self.watching = None;
         let sets = self.loaded.plan.sets.iter().filter(|set| set.watch.is_some());
-        let sites: Vec<Site> = sets
-            .map(|set| Site { job: Job::Backup(set.name.clone()), roots: set.sources.clone() })
-            .collect();
+        let sites: Vec<Site> =
+            sets.map(|set| Site { job: Job::Backup(set.name.clone()), roots: set.sources.clone() }).collect();
         if sites.is_empty() {
             return Ok(());
         }
@@ -291,7 +292,9 @@ impl<'a> Daemon<'a> {
         };
         match journal.update(&self.loaded.plan.profile, change) {
             Ok(told) => told.iter().for_each(|told| (self.around.tell)(Told::Warning(told))),
-            Err(e) => (self.around.tell)(Told::Warning(&format!("what is planned could not be written: {e}"))),
+            Err(e) => {
+                (self.around.tell)(Told::Warning(&format!("what is planned could not be written: {e}")))
+            }
         }
         // Told once; the next change is tried again.
         self.written = plans;
@@ -300,7 +303,8 @@ impl<'a> Daemon<'a> {
 
 /// From one moment to a later one; nothing if it is not later.
 fn span(from: Timestamp, to: Timestamp) -> Duration {
-    let nanos = i128::from(to.secs - from.secs) * 1_000_000_000 + i128::from(to.nanos) - i128::from(from.nanos);
+    let nanos =
+        i128::from(to.secs - from.secs) * 1_000_000_000 + i128::from(to.nanos) - i128::from(from.nanos);
     Duration::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
 }
 
@@ -326,4 +330,3 @@ fn duties(around: &Surroundings<'_>, plan: &Plan) -> Result<Vec<Duty>> {
     duties.retain(|duty| !duty.schedule.is_empty() || duty.watch.is_some());
     Ok(duties)
 }
-

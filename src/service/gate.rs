@@ -6,7 +6,7 @@ use crate::calendar::Expression;
 use crate::clock::{Clock, Timestamp, Zone};
 use crate::error::Result;
 use crate::job::{Job, Outcome, Trigger};
-use crate::journal::{End, Journal, JobStates, Record};
+use crate::journal::{End, JobStates, Journal, Record};
 use crate::os::process;
 use crate::settings::plan::Plan;
 
@@ -33,7 +33,13 @@ impl Gate {
     pub fn skipped(&self, job: &Job, trigger: Trigger, why: &str, clock: &dyn Clock) {
         let Some(journal) = &self.journal else { return };
         let now = clock.now();
-        let end = End { start: now, end: now, outcome: Outcome::Skipped, message: Some(why.to_owned()), ..End::default() };
+        let end = End {
+            start: now,
+            end: now,
+            outcome: Outcome::Skipped,
+            message: Some(why.to_owned()),
+            ..End::default()
+        };
         let note = |states: &mut JobStates| states.entry(job.to_string()).or_default().ended(&end);
         let record = Record {
             time: now.rfc3339(),

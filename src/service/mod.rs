@@ -4,5 +4,6 @@ pub mod cycle;
 pub mod daemon;
 pub mod gate;
 pub mod guards;
+pub mod install;
 pub mod keeper;
 pub mod watch;
