@@ -17,6 +17,7 @@ mod guard;
 mod guard_told;
 mod guided;
 mod in_place;
+mod jobs;
 mod json;
 mod layers;
 mod names;
@@ -34,6 +35,7 @@ mod rows_diff;
 mod rows_history;
 mod rows_verify;
 mod seen;
+mod sets;
 mod sources;
 mod staging;
 mod stop;
@@ -177,7 +179,7 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Sql(args) => c::sql::run(context, args),
         Word::Tag(args) => c::tag::run(context, args),
         Word::Key(word) => c::key::run(context, word),
-        Word::ShowConfig(_) => c::show_config::run(context),
+        Word::ShowConfig(args) => c::show_config::run(context, args),
         Word::Completions(args) => c::completions::run(args),
         Word::Man(args) => c::man::run(context, args),
         Word::Version(_) => c::version::run(context),
@@ -194,6 +196,16 @@ fn global_options() -> Vec<String> {
         .filter(|a| a.is_global_set())
         .filter_map(|a| a.get_long().map(str::to_owned))
         .collect()
+}
+
+/// The command line as it is written.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// The schema of profiles.
+fn schema() -> serde_json::Value {
+    crate::settings::schema::schema(&layers::known(&Cli::command()))
 }
 
 /// The whole command line for completions and manual pages.

@@ -50,6 +50,7 @@ mod prune_memory;
 mod prune_order;
 mod prune_rescue;
 mod power;
+mod profiles;
 mod protocol;
 mod races;
 mod schedules;
