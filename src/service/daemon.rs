@@ -52,7 +52,12 @@ pub enum Told<'a> {
     Ended(&'a JobReport),
     /// A job is not begun now, and why.
     Held(&'a Job, &'a str),
-    Warning(&'a str),
+    /// A source that cannot be watched.
+    Problem(&'a str),
+    /// What was known of jobs is not known any more.
+    Lost(&'a str),
+    NotWritten(&'a str),
+    NotReloaded(&'a str),
     Note(&'a str),
 }
 
@@ -96,7 +101,7 @@ impl<'a> Daemon<'a> {
         let (sender, events) = unbounded();
         let states = states(&around, &loaded.plan);
         let zone = gate::zone(&loaded.plan)?;
-        let duties = duties(&around, &loaded.plan)?;
+        let duties = duties(&around, &loaded.plan);
         let keeper = Keeper::new(duties, zone, &states, around.clock.now());
         let mut daemon = Daemon {
             around,
@@ -224,7 +229,7 @@ impl<'a> Daemon<'a> {
             let _ = sender.send(Event::Done(job, Box::new(report)));
         };
         if let Err(e) = std::thread::Builder::new().name("job".to_owned()).spawn(work) {
-            (self.around.tell)(Told::Warning(&format!("{} could not be begun: {e}", start.job)));
+            (self.around.tell)(Told::Held(&start.job, &format!("no thread for it: {e}")));
             let later = Timestamp { secs: self.around.clock.now().secs + HELD_SECONDS, nanos: 0 };
             self.keeper.held(start, later);
         }
@@ -240,7 +245,7 @@ impl<'a> Daemon<'a> {
     fn reload(&mut self) {
         let tell = self.around.tell;
         let loaded = (self.around.load)().and_then(|loaded| {
-            let parts = (gate::zone(&loaded.plan)?, duties(&self.around, &loaded.plan)?);
+            let parts = (gate::zone(&loaded.plan)?, duties(&self.around, &loaded.plan));
             Ok((loaded, parts))
         });
         match loaded {
@@ -251,11 +256,11 @@ impl<'a> Daemon<'a> {
                 self.held.clear();
                 match self.watch() {
                     Ok(()) => tell(Told::Note("the profile was read again")),
-                    Err(e) => tell(Told::Warning(&format!("changed files are not seen any more: {e}"))),
+                    Err(e) => tell(Told::Problem(&format!("changed files are not seen any more: {e}"))),
                 }
             }
             Err(e) => {
-                tell(Told::Warning(&format!("the profile was not read again, the old one holds on: {e}")))
+                tell(Told::NotReloaded(&format!("the profile was not read again, the old one holds on: {e}")))
             }
         }
     }
@@ -271,7 +276,7 @@ impl<'a> Daemon<'a> {
         let sender = self.sender.clone();
         let skip = self.around.own_places.clone();
         let mut watching = Watching::start(sites, skip, move || drop(sender.send(Event::Changed)))?;
-        watching.problems().iter().for_each(|problem| (self.around.tell)(Told::Warning(problem)));
+        watching.problems().iter().for_each(|problem| (self.around.tell)(Told::Problem(problem)));
         self.watching = Some(watching);
         self.changes = true;
         Ok(())
@@ -291,9 +296,9 @@ impl<'a> Daemon<'a> {
             }
         };
         match journal.update(&self.loaded.plan.profile, change) {
-            Ok(told) => told.iter().for_each(|told| (self.around.tell)(Told::Warning(told))),
+            Ok(told) => told.iter().for_each(|told| (self.around.tell)(Told::Lost(told))),
             Err(e) => {
-                (self.around.tell)(Told::Warning(&format!("what is planned could not be written: {e}")))
+                (self.around.tell)(Told::NotWritten(&format!("what is planned could not be written: {e}")))
             }
         }
         // Told once; the next change is tried again.
@@ -312,21 +317,21 @@ fn states(around: &Surroundings<'_>, plan: &Plan) -> JobStates {
     let Some(journal) = &around.journal else { return JobStates::new() };
     match journal.states(&plan.profile) {
         Ok((states, told)) => {
-            told.iter().for_each(|told| (around.tell)(Told::Warning(told)));
+            told.iter().for_each(|told| (around.tell)(Told::Lost(told)));
             states
         }
         Err(e) => {
-            (around.tell)(Told::Warning(&format!("what was done before is not known: {e}")));
+            (around.tell)(Told::Lost(&format!("what was done before is not known: {e}")));
             JobStates::new()
         }
     }
 }
 
-fn duties(around: &Surroundings<'_>, plan: &Plan) -> Result<Vec<Duty>> {
-    let mut duties = gate::duties(plan, &around.host)?;
+fn duties(around: &Surroundings<'_>, plan: &Plan) -> Vec<Duty> {
+    let mut duties = gate::duties(plan, &around.host);
     if around.only_watch {
         duties.iter_mut().for_each(|duty| duty.schedule.clear());
     }
     duties.retain(|duty| !duty.schedule.is_empty() || duty.watch.is_some());
-    Ok(duties)
+    duties
 }

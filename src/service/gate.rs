@@ -2,13 +2,12 @@
 
 use super::cycle::{JobReport, Runner};
 use super::keeper::Duty;
-use crate::calendar::Expression;
 use crate::clock::{Clock, Timestamp, Zone};
 use crate::error::Result;
 use crate::job::{Job, Outcome, Trigger};
 use crate::journal::{End, JobStates, Journal, Record};
 use crate::os::process;
-use crate::settings::plan::Plan;
+use crate::settings::plan::{JobPlan, Plan};
 
 /// Locks jobs of a profile, and writes down those that were not begun.
 #[derive(Clone, Debug)]
@@ -73,15 +72,20 @@ pub fn zone(plan: &Plan) -> Result<Zone> {
 }
 
 /// Every job of the profile and when it is to run; also those that have no schedule.
-pub fn duties(plan: &Plan, host: &str) -> Result<Vec<Duty>> {
-    let duty = |job: &crate::settings::plan::JobPlan| -> Result<Duty> {
-        let schedule = job.schedule.iter().map(|text| Expression::parse(text)).collect::<Result<Vec<_>>>()?;
+pub fn duties(plan: &Plan, host: &str) -> Vec<Duty> {
+    let duty = |job: &JobPlan| {
         let watch = match &job.job {
             Job::Backup(set) => plan.set(set).and_then(|set| set.watch),
             _ => None,
         };
         let jitter = Duty::jitter(host, &plan.profile, &job.job, plan.run.jitter);
-        Ok(Duty { job: job.job.clone(), schedule, targets: job.targets.clone(), watch, jitter })
+        Duty {
+            job: job.job.clone(),
+            schedule: job.schedule.clone(),
+            targets: job.targets.clone(),
+            watch,
+            jitter,
+        }
     };
     plan.jobs.iter().map(duty).collect()
 }

@@ -20,7 +20,7 @@ impl Machine {
         Machine { root: root.to_owned() }
     }
 
-    /// Why jobs should not begin now; `None` when nothing speaks against it. What the machine does not tell is no reason.
+    /// Why jobs should not begin now, in words that stay the same as long as the reason does; `None` when nothing speaks against it. What the machine does not tell is no reason.
     pub fn objection(&self, limits: &RunLimits) -> Option<String> {
         self.power(limits).or_else(|| self.load(limits))
     }
@@ -28,14 +28,12 @@ impl Machine {
     /// Running on a battery, when the profile has something against that.
     pub fn power(&self, limits: &RunLimits) -> Option<String> {
         let charge = self.on_battery()?;
-        let shown = charge.map_or_else(String::new, |charge| format!(" with {charge} % left"));
+        let least = limits.min_battery;
         match limits.battery {
-            Battery::Skip => Some(format!("the machine runs on its battery{shown}")),
+            Battery::Skip => Some("the machine runs on its battery".to_owned()),
             Battery::Run => {
-                let low = charge.is_some_and(|charge| charge < u64::from(limits.min_battery));
-                low.then(|| {
-                    format!("the machine runs on its battery{shown}, less than {} %", limits.min_battery)
-                })
+                let low = charge.is_some_and(|charge| charge < u64::from(least));
+                low.then(|| format!("the machine runs on its battery, with less than {least} % left"))
             }
         }
     }
@@ -45,7 +43,7 @@ impl Machine {
         let most = limits.max_load?;
         let text = std::fs::read_to_string(self.root.join("proc/loadavg")).ok()?;
         let load: f64 = text.split(' ').next()?.parse().ok()?;
-        (load > most).then(|| format!("the machine's load is {load}, more than {most}"))
+        (load > most).then(|| format!("the machine's load is above {most}"))
     }
 
     /// `None` on mains power, and where there is no battery; else the charge in per cent, if it is told.

@@ -5,6 +5,7 @@ use crate::cli::failure::{Failure, Outcome, usage};
 use crate::cli::names::escape;
 use crate::cli::table::{Column, Table};
 use crate::clock::Timestamp;
+use crate::codes::Code;
 use crate::job;
 use crate::journal::{Filter, Journal, Record};
 use crate::units;
@@ -46,7 +47,9 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let reading = Journal::at(&dir).read(&filter)?;
     if reading.skipped > 0 {
         let lines = units::counted(reading.skipped, "line", "lines");
-        context.output.warn(&format!("{lines} of the journal in {} cannot be read; a crash may have torn them", dir.display()));
+        let what =
+            format!("{lines} of the journal in {} cannot be read; a crash may have torn them", dir.display());
+        context.output.warn(Code::JournalTorn, &what);
     }
     let mut paper = context.output.paper();
     if context.output.json {
@@ -65,7 +68,8 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     }
     for record in reading.records.iter().filter(|_| context.output.verbose > 0) {
         for hook in &record.hooks {
-            let words = format!("{} hook {}: {}, exit code {}", record.time, hook.when, hook.command, hook.code);
+            let words =
+                format!("{} hook {}: {}, exit code {}", record.time, hook.when, hook.command, hook.code);
             paper.line(&crate::cli::output::one_line(&words))?;
         }
     }
@@ -76,7 +80,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
 fn table(records: &[Record]) -> Table {
     let mut table = Table::new(vec![
         Column::left("Time"),
-        Column::left("Job"),
+        Column::shrinking("Job"),
         Column::left("Outcome"),
         Column::right("Took"),
         Column::right("Added"),
