@@ -72,6 +72,7 @@ mod source;
 mod stalled;
 mod source_filter;
 mod witness;
+mod unattended;
 mod yard;
 mod rows_diff;
 mod rows_history;

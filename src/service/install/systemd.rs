@@ -62,11 +62,12 @@ fn mark(caller: &Caller) -> Result<String> {
     Ok(format!("{MARK}{}", plain("the profile's path", caller.profile.as_os_str())?))
 }
 
-/// `snapkeep-app-backup:db`, with what unit names may not hold escaped as systemd does it.
+/// `snapkeep-app-backup-db`, with what unit names may not hold escaped as systemd does it. No colon: `systemd-analyze` takes
+/// what follows one for another name.
 fn unit_name(profile: &str, job: &Job) -> String {
     let mut out = String::from("snapkeep-");
-    for byte in format!("{profile}-{job}").bytes() {
-        if byte.is_ascii_alphanumeric() || b":_.-".contains(&byte) {
+    for byte in format!("{profile}-{}", job.to_string().replacen(':', "-", 1)).bytes() {
+        if byte.is_ascii_alphanumeric() || b"_.-".contains(&byte) {
             out.push(char::from(byte));
         } else {
             out.push_str(&format!("\\x{byte:02x}"));
