@@ -36,6 +36,7 @@ mod rows_history;
 mod rows_verify;
 mod seen;
 mod sets;
+mod setting_up;
 mod sources;
 mod staging;
 mod stop;
@@ -43,6 +44,7 @@ mod stored;
 mod table;
 mod tables;
 mod terminal;
+mod written;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands as c;
@@ -107,6 +109,7 @@ enum Word {
     #[command(subcommand)]
     Key(c::key::Word),
     ShowConfig(c::show_config::Args),
+    Setup(c::setup::Args),
     Completions(c::completions::Args),
     Man(c::man::Args),
     Version(c::version::Args),
@@ -179,6 +182,7 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Sql(args) => c::sql::run(context, args),
         Word::Tag(args) => c::tag::run(context, args),
         Word::Key(word) => c::key::run(context, word),
+        Word::Setup(args) => c::setup::run(context, args),
         Word::ShowConfig(args) => c::show_config::run(context, args),
         Word::Completions(args) => c::completions::run(args),
         Word::Man(args) => c::man::run(context, args),

@@ -22,6 +22,7 @@ pub mod repair;
 pub mod restore;
 pub mod run;
 pub mod session;
+pub mod setup;
 pub mod show_config;
 pub mod snapshots;
 pub mod sql;
