@@ -38,6 +38,7 @@ mod rows_verify;
 mod scheduled;
 mod seen;
 mod sets;
+mod setting_up;
 mod sources;
 mod staging;
 mod stop;
@@ -46,6 +47,7 @@ mod table;
 mod tables;
 mod terminal;
 mod unattended;
+mod written;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands as c;
@@ -110,6 +112,7 @@ enum Word {
     #[command(subcommand)]
     Key(c::key::Word),
     ShowConfig(c::show_config::Args),
+    Setup(c::setup::Args),
     Completions(c::completions::Args),
     Man(c::man::Args),
     Version(c::version::Args),
@@ -187,6 +190,7 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Sql(args) => c::sql::run(context, args),
         Word::Tag(args) => c::tag::run(context, args),
         Word::Key(word) => c::key::run(context, word),
+        Word::Setup(args) => c::setup::run(context, args),
         Word::ShowConfig(args) => c::show_config::run(context, args),
         Word::Completions(args) => c::completions::run(args),
         Word::Man(args) => c::man::run(context, args),

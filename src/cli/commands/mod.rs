@@ -25,6 +25,7 @@ pub mod restore;
 pub mod run;
 pub mod schedule;
 pub mod session;
+pub mod setup;
 pub mod show_config;
 pub mod snapshots;
 pub mod sql;
