@@ -59,7 +59,7 @@ impl Flags {
     }
 
     fn mark_all(&self) -> bool {
-        (0..self.jobs.len()).fold(false, |news, index| self.mark(index) || news)
+        (0..self.jobs.len()).filter(|index| self.mark(*index)).count() > 0
     }
 
     fn mark_paths(&self, paths: &[PathBuf]) -> bool {

@@ -467,7 +467,7 @@ fn sample(name: &str, schema: &Value, root: &Value) -> Value {
         schema["type"] == kind || schema["type"].as_array().is_some_and(|all| all.iter().any(|k| k == kind))
     };
     match name {
-        "schedule" => return json!("daily"),
+        "schedule" if is("string") => return json!("daily"),
         "time-zone" => return json!("UTC"),
         _ => {}
     }
