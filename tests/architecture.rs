@@ -42,6 +42,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("ureq", &["web.rs"]),
     ("lettre", &["notifications/mail.rs"]),
     ("tiny_http", &["metrics/serve.rs"]),
+    ("notify", &["service/watch.rs"]),
 ];
 
 /// Files that may hold unsafe code, with the reason.

@@ -10,7 +10,8 @@ use crate::codes::Code;
 use crate::error::Error;
 use crate::job::{Job, Outcome as End, Trigger};
 use crate::journal::Journal;
-use crate::service::cycle::{Cycle, Event, JobReport, Runner, TargetReport, worst};
+use crate::service::cycle::{Cycle, Event, JobReport, TargetReport, worst};
+use crate::service::gate::Gate;
 use crate::units;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command};
@@ -26,6 +27,11 @@ const OURS: [&str; 7] = ["use_profile", "to", "json", "quiet", "verbose", "no_pr
 
 /// Runs the jobs; signals that ask us to end reach the command that runs, and nothing more is begun.
 pub fn run(context: &Context, all: &[Job]) -> Outcome {
+    run_for(context, all, Trigger::Manual)
+}
+
+/// As `run`, for whatever reason the jobs begin.
+pub fn run_for(context: &Context, all: &[Job], trigger: Trigger) -> Outcome {
     sets::no_other_repository(context)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -39,7 +45,7 @@ pub fn run(context: &Context, all: &[Job]) -> Outcome {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let report = alone(&cycle, job);
+        let report = alone(&cycle, job, trigger);
         tell(&context.output, &report);
         reports.push(report);
     }
@@ -50,13 +56,8 @@ pub fn run(context: &Context, all: &[Job]) -> Outcome {
 }
 
 /// Runs the job unless it runs already, in whatever process.
-fn alone(cycle: &Cycle, job: &Job) -> JobReport {
-    // Without a journal, or one that cannot be written, nobody can know; a backup beside another does no harm.
-    let lock = cycle.journal.as_ref().map(|journal| journal.lock_job(&cycle.plan.profile, &job.to_string()));
-    match lock {
-        Some(Ok(None)) => JobReport::skipped(job, "it runs already"),
-        _ => cycle.run(job, Trigger::Manual),
-    }
+fn alone(cycle: &Cycle, job: &Job, trigger: Trigger) -> JobReport {
+    Gate { journal: cycle.journal.clone(), profile: cycle.plan.profile.clone() }.run(cycle, job, trigger)
 }
 
 /// What runs the jobs of the profile at hand, with the options of this command line.
@@ -157,7 +158,7 @@ fn is_bad(report: &TargetReport) -> bool {
 }
 
 /// What came of a job, target by target.
-fn tell(output: &Output, report: &JobReport) {
+pub fn tell(output: &Output, report: &JobReport) {
     if output.json {
         for target in &report.targets {
             output.passing(&line(&report.job, target));

@@ -20,6 +20,7 @@ mod health_told;
 mod health_wanted;
 mod healths;
 mod in_place;
+mod installing;
 mod jobs;
 mod json;
 mod layers;
@@ -38,8 +39,10 @@ mod rows;
 mod rows_diff;
 mod rows_history;
 mod rows_verify;
+mod scheduled;
 mod seen;
 mod sets;
+mod setting_up;
 mod sources;
 mod staging;
 mod stop;
@@ -47,6 +50,8 @@ mod stored;
 mod table;
 mod tables;
 mod terminal;
+mod unattended;
+mod written;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands as c;
@@ -115,11 +120,17 @@ enum Word {
     #[command(subcommand)]
     Key(c::key::Word),
     ShowConfig(c::show_config::Args),
+    Setup(c::setup::Args),
     Completions(c::completions::Args),
     Man(c::man::Args),
     Version(c::version::Args),
     InitRules(c::init_rules::Args),
     Audit(Box<c::audit::Args>),
+    Log(c::log::Args),
+    #[command(subcommand)]
+    Schedule(c::schedule::Word),
+    Daemon(c::daemon::Args),
+    Watch(c::watch::Args),
 }
 
 /// Runs the program with these arguments, its own name first.
@@ -190,12 +201,17 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Sql(args) => c::sql::run(context, args),
         Word::Tag(args) => c::tag::run(context, args),
         Word::Key(word) => c::key::run(context, word),
+        Word::Setup(args) => c::setup::run(context, args),
         Word::ShowConfig(args) => c::show_config::run(context, args),
         Word::Completions(args) => c::completions::run(args),
         Word::Man(args) => c::man::run(context, args),
         Word::Version(_) => c::version::run(context),
         Word::InitRules(args) => c::init_rules::run(context, args),
         Word::Audit(args) => c::audit::run(context, args),
+        Word::Log(args) => c::log::run(context, args),
+        Word::Schedule(word) => c::schedule::run(context, word),
+        Word::Daemon(args) => c::daemon::run(context, args),
+        Word::Watch(args) => c::watch::run(context, args),
     }
 }
 

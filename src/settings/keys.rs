@@ -205,4 +205,5 @@ pub const NOT_HERE: &[(&str, &[&str])] = &[
     ("backup", &["name", "explain", "stdin", "stdin-from-command", "dry-run"]),
     ("forget", &["name", "except-set"]),
     ("show-config", &["schema"]),
+    ("setup", &["source", "second", "schedule", "install", "yes", "force"]),
 ];

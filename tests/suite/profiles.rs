@@ -384,3 +384,231 @@ fn a_job_ends_when_it_takes_too_long_or_somebody_wants_an_end() {
         "and no further attempt"
     );
 }
+
+#[test]
+fn setup_leads_from_nothing_to_a_backup_that_can_be_restored_without_the_machine() {
+    let home = Home::new();
+    std::fs::create_dir(home.path("src/.git")).expect("a work tree");
+    std::fs::write(home.path("src/.gitignore"), "*.o").expect("a file");
+    let run = |arguments: &[&str]| {
+        let mut command = home.command(arguments);
+        command.env_remove("SNAPKEEP_PASSWORD").env_remove("SNAPKEEP_REPOSITORY");
+        command.output().expect("runs")
+    };
+    let needs = run(&["setup", "--source", "src", "--yes"]);
+    assert_eq!(needs.status.code(), Some(2));
+    assert!(text(&needs.stderr).contains("--repo"), "{}", text(&needs.stderr));
+    let words = [
+        "setup",
+        "my",
+        "--source",
+        "src",
+        "--repo",
+        "src/.backup",
+        "--second",
+        "other",
+        "--schedule",
+        "hourly",
+        "--yes",
+    ];
+    let wrong = run(&["setup", "my", "--source", "src", "--repo", "r", "--schedule", "sometimes", "--yes"]);
+    assert_eq!(
+        (wrong.status.code(), home.path("r").exists(), home.path("config").exists()),
+        (Some(2), false, false)
+    );
+    let output = run(&words);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let told = text(&output.stdout);
+    let password = home.path("config/snapkeep/my.password");
+    assert!(told.contains("A PASSWORD WAS MADE") && told.contains(&*password.to_string_lossy()), "{told}");
+    assert!(told.lines().rev().take(4).any(|line| line.starts_with("When something is lost")), "{told}");
+    assert_eq!(password.metadata().expect("there").permissions().mode() & 0o777, 0o600);
+    let secret = std::fs::read_to_string(&password).expect("text");
+    assert!(secret.trim().len() >= 32 && !told.contains(secret.trim()), "it is in its file and nowhere else");
+    assert_eq!(std::fs::read_to_string(home.path("src/.gitignore")).expect("text"), "*.o\n/.backup\n");
+    // A second run changes nothing, and says so.
+    let before = std::fs::read_to_string(home.path("config/snapkeep/my.toml")).expect("text");
+    assert_eq!(run(&words).status.code(), Some(23));
+    assert_eq!(std::fs::read_to_string(home.path("config/snapkeep/my.toml")).expect("text"), before);
+    let forced = run(&[&words[..], &["--force", "--json"]].concat());
+    assert_eq!(forced.status.code(), Some(0), "{}", text(&forced.stderr));
+    let summary: Value = serde_json::from_slice(&forced.stdout).expect("one line of JSON");
+    assert_eq!(
+        (summary["password_made"].as_bool(), summary["snapshot_ids"].as_array().map(Vec::len)),
+        (Some(false), Some(2))
+    );
+    assert_eq!(std::fs::read_to_string(home.path("config/snapkeep/my.toml.old")).expect("text"), before);
+    // The second place and the password are all that is needed.
+    let restored =
+        run(&["-r", "other", "-p", &password.to_string_lossy(), "restore", "latest", "--target", "back"]);
+    assert_eq!(restored.status.code(), Some(0), "{}", text(&restored.stderr));
+    let at = home.path("back").join(home.path("src/a.txt").strip_prefix("/").expect("absolute"));
+    assert_eq!(std::fs::read_to_string(at).expect("restored"), "hello\n");
+    let elsewhere = run(&["-P", "my", "snapshots", "--json"]);
+    let listed: Value = serde_json::from_slice(&elsewhere.stdout).expect("JSON");
+    let inside = run(&["-P", "my", "ls", "latest"]);
+    assert_eq!(listed.as_array().map(Vec::len), Some(2));
+    assert!(!text(&inside.stdout).contains(".backup/"), "a repository is not backed up into itself");
+}
+
+/// Words that a key takes, of the kind that the schema asks for.
+fn sample(name: &str, schema: &Value, root: &Value) -> Value {
+    use serde_json::json;
+    if let Some(reference) = schema["$ref"].as_str() {
+        return sample(name, root.pointer(reference.trim_start_matches('#')).expect("defined"), root);
+    }
+    if let Some(first) = schema["anyOf"].as_array().and_then(|all| all.first()) {
+        return sample(name, first, root);
+    }
+    if let Some(first) = schema["enum"].as_array().and_then(|all| all.first()) {
+        return first.clone();
+    }
+    let is = |kind: &str| {
+        schema["type"] == kind || schema["type"].as_array().is_some_and(|all| all.iter().any(|k| k == kind))
+    };
+    match name {
+        "schedule" if is("string") => return json!("daily"),
+        "time-zone" => return json!("UTC"),
+        _ => {}
+    }
+    if is("boolean") {
+        json!(true)
+    } else if is("integer") || is("number") {
+        json!(1)
+    } else if is("string") {
+        if schema["pattern"].is_string() { json!("90s") } else { json!("x") }
+    } else if is("array") {
+        json!([sample(name, &schema["items"], root)])
+    } else {
+        let mut all = schema["properties"].as_object().cloned().unwrap_or_default();
+        if all.contains_key("repo") {
+            // The same thing.
+            all.remove("repository");
+        }
+        let most = schema["maxProperties"].as_u64().unwrap_or(u64::MAX) as usize;
+        all.iter()
+            .take(most)
+            .map(|(key, schema)| (key.clone(), sample(key, schema, root)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
+}
+
+/// As TOML, which takes tables in one line.
+fn toml(value: &Value) -> String {
+    match value {
+        Value::Object(table) => {
+            let keys: Vec<String> =
+                table.iter().map(|(key, value)| format!("{key} = {}", toml(value))).collect();
+            format!("{{ {} }}", keys.join(", "))
+        }
+        Value::Array(list) => format!("[{}]", list.iter().map(toml).collect::<Vec<_>>().join(", ")),
+        other => other.to_string(),
+    }
+}
+
+#[test]
+fn the_schema_and_the_program_know_the_same_keys() {
+    let home = Home::new();
+    let schema: Value = serde_json::from_str(&home.good(&["show-config", "--schema"])).expect("JSON");
+    let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/profile.schema.json");
+    if std::env::var_os("SNAPKEEP_WRITE_DOCS").is_some() {
+        std::fs::write(&published, format!("{}\n", serde_json::to_string_pretty(&schema).expect("JSON")))
+            .expect("written");
+    }
+    let there: Value =
+        serde_json::from_str(&std::fs::read_to_string(&published).expect("docs/profile.schema.json"))
+            .expect("JSON");
+    assert!(
+        there == schema,
+        "docs/profile.schema.json is old; SNAPKEEP_WRITE_DOCS=1 cargo test --test suite schema writes it"
+    );
+    let judge = jsonschema::validator_for(&schema).expect("a schema");
+    let sections = schema["properties"].as_object().expect("sections");
+    for (name, section) in sections.iter().filter(|(name, _)| *name != "include") {
+        let value = sample(name, section, &schema);
+        assert!(judge.is_valid(&serde_json::json!({ name: value })), "{name}: {value}");
+        let mut tables = vec![(vec![name.clone()], value.clone())];
+        // Every key that the schema has is known to the program.
+        home.profile("keys", &format!("{name} = {}\n", toml(&value)));
+        let told = text(&home.run(&["-P", "keys", "show-config"]).stderr);
+        let refused = ["unknown key", "unknown section", "must be"].iter().any(|words| told.contains(words));
+        assert!(!refused, "{name}: {told}");
+        // A key that it does not have is none to the program either, at any depth.
+        while let Some((path, table)) = tables.pop() {
+            match &table {
+                Value::Object(keys) => {
+                    let mut wrong = keys.clone();
+                    wrong.insert("no-such-key".to_owned(), Value::Bool(true));
+                    let mut whole = Value::Object(wrong);
+                    for part in path.iter().rev() {
+                        whole = if part == "[]" {
+                            Value::Array(vec![whole])
+                        } else {
+                            serde_json::json!({ part.as_str(): whole })
+                        };
+                    }
+                    let open = path.iter().any(|part| part == "min-rows" || part == "headers");
+                    if !open {
+                        assert!(!judge.is_valid(&whole), "{whole}");
+                        home.profile("keys", &format!("{name} = {}\n", toml(&whole[name])));
+                        let told = text(&home.run(&["-P", "keys", "show-config"]).stderr);
+                        assert!(
+                            told.contains("unknown key") || told.contains("must be a table with one of"),
+                            "{whole}: {told}"
+                        );
+                    }
+                    tables.extend(
+                        keys.iter()
+                            .map(|(key, value)| ([path.clone(), vec![key.clone()]].concat(), value.clone())),
+                    );
+                }
+                Value::Array(list) => {
+                    tables.extend(
+                        list.first().map(|first| ([path, vec!["[]".to_owned()]].concat(), first.clone())),
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+    // Options that the help shows may stand in the section of their command.
+    for command in ["backup", "forget", "restore", "check", "copy", "prune", "drill"] {
+        let help = home.good(&[command, "--help"]);
+        let hidden = ["name", "explain", "stdin", "stdin-from-command", "except-set", "help"];
+        let own = help.split("Global options").next().expect("text").lines().map(str::trim_start);
+        let options: Vec<String> = own
+            .filter(|line| line.starts_with('-') && (line.contains(' ') || !line.ends_with(']')))
+            .filter_map(|line| line.split("--").nth(1))
+            .map(|word| word.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect())
+            .collect();
+        assert!(options.len() > 3, "{command}: {options:?}");
+        for option in options.iter().filter(|option| !hidden.contains(&option.as_str())) {
+            let there = &schema["properties"][command]["properties"][option];
+            assert!(there.is_object(), "{command} --{option} is not in the schema");
+        }
+    }
+}
+
+#[test]
+fn the_profiles_of_the_document_are_good() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/profiles.md"))
+        .expect("docs/profiles.md");
+    let home = Home::new();
+    let schema: Value = serde_json::from_str(&home.good(&["show-config", "--schema"])).expect("JSON");
+    let judge = jsonschema::validator_for(&schema).expect("a schema");
+    let examples: Vec<&str> =
+        page.split("```toml\n").skip(1).filter_map(|part| part.split("```").next()).collect();
+    assert!(examples.len() >= 3);
+    for (at, example) in examples.iter().enumerate() {
+        home.profile("common", "[backup]\nexclude-caches = true\n");
+        home.profile("page", example);
+        let output = home.run(&["-P", "page", "show-config"]);
+        assert!(output.status.success(), "example {at}: {}", text(&output.stderr));
+        let mut value: Value =
+            serde_json::to_value(example.parse::<toml::Table>().expect("TOML")).expect("JSON");
+        value.as_object_mut().expect("a table").remove("include");
+        let wrong: Vec<String> = judge.iter_errors(&value).map(|e| e.to_string()).collect();
+        assert!(wrong.is_empty(), "example {at}: {wrong:?}");
+    }
+}
