@@ -10,7 +10,7 @@ use crate::codes::Code;
 use crate::error::Error;
 use crate::job::{Job, Outcome as End, Trigger};
 use crate::journal::Journal;
-use crate::service::cycle::{Cycle, Event, JobReport, Runner, TargetReport, worst};
+use crate::service::cycle::{Cycle, Event, Hear, JobReport, Runner, TargetReport, worst};
 use crate::units;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command};
@@ -32,7 +32,12 @@ pub fn run(context: &Context, all: &[Job]) -> Outcome {
         signal_hook::flag::register(signal, Arc::clone(&stop))
             .map_err(|e| Failure::from(Error::io("cannot listen for signals", &e)))?;
     }
-    let cycle = cycle(context, Arc::clone(&stop))?;
+    let mut cycle = cycle(context, Arc::clone(&stop))?;
+    // What is forgotten is a table, and more than a line can say.
+    cycle.aloud = !context.output.json && !context.output.quiet && all.contains(&Job::Forget);
+    if cycle.aloud {
+        cycle.hear = aloud(Arc::clone(&context.output));
+    }
     context.facts(|facts| facts.by_jobs = true);
     let mut reports = Vec::new();
     for job in all {
@@ -76,6 +81,7 @@ pub fn cycle(context: &Context, stop: Arc<AtomicBool>) -> Result<Cycle, Failure>
         words: given(matches, &command, true),
         own: own.map(|(sub, command)| given(sub, command, false)).unwrap_or_default(),
         only: context.global.to.clone(),
+        aloud: false,
         stop,
         journal: journal(context),
         clock: Arc::new(SystemClock),
@@ -113,6 +119,16 @@ fn given(matches: &ArgMatches, command: &Command, global: bool) -> Vec<OsString>
         }
     }
     words
+}
+
+/// As `hear`, with a line above what each target's commands write.
+fn aloud(output: Arc<Output>) -> Hear {
+    Box::new(move |job, event| {
+        if let Event::Begins { target, .. } = event {
+            let _ = output.say(&format!("{}:", place(job, target)));
+        }
+        hear(&output, job, event);
+    })
 }
 
 fn hear(output: &Output, job: &Job, event: &Event<'_>) {

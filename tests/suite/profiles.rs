@@ -322,6 +322,7 @@ fn scripted(home: &Home, script: &str, jobs: &str) -> Cycle {
         words: Vec::new(),
         own: Vec::new(),
         only: None,
+        aloud: false,
         stop: Arc::new(AtomicBool::new(false)),
         journal: None,
         clock: Arc::new(SystemClock),
@@ -356,6 +357,23 @@ fn what_may_go_better_is_tried_again_and_what_will_not_is_not() {
         assert_eq!(report.targets[0].messages, ["why"]);
     }
     assert_eq!(run(1, Trigger::Manual).0, 1, "a person tries again by hand");
+}
+
+#[test]
+fn jobs_that_nobody_waits_for_give_way_to_other_programs() {
+    let home = Home::new();
+    let cycle = scripted(&home, "nice > rank; ionice > disk 2> /dev/null || true", "nice = 7\nio = \"idle\"");
+    let rank = |trigger| {
+        cycle.run(&Job::Backup("a".to_owned()), trigger);
+        let read =
+            |name: &str| std::fs::read_to_string(home.path(name)).unwrap_or_default().trim().to_owned();
+        (read("rank"), read("disk"))
+    };
+    let (usual, _) = rank(Trigger::Manual);
+    let (low, disk) = rank(Trigger::Schedule);
+    let number = |text: &str| text.parse::<i32>().expect("a number");
+    assert_eq!(number(&low), (number(&usual) + 7).min(19));
+    assert!(disk.is_empty() || disk == "idle", "{disk}");
 }
 
 #[test]
@@ -406,7 +424,7 @@ fn setup_leads_from_nothing_to_a_backup_that_can_be_restored_without_the_machine
         "--repo",
         "src/.backup",
         "--second",
-        "other",
+        "src/.other",
         "--schedule",
         "hourly",
         "--yes",
@@ -425,7 +443,10 @@ fn setup_leads_from_nothing_to_a_backup_that_can_be_restored_without_the_machine
     assert_eq!(password.metadata().expect("there").permissions().mode() & 0o777, 0o600);
     let secret = std::fs::read_to_string(&password).expect("text");
     assert!(secret.trim().len() >= 32 && !told.contains(secret.trim()), "it is in its file and nowhere else");
-    assert_eq!(std::fs::read_to_string(home.path("src/.gitignore")).expect("text"), "*.o\n/.backup\n");
+    assert_eq!(
+        std::fs::read_to_string(home.path("src/.gitignore")).expect("text"),
+        "*.o\n/.backup\n/.other\n"
+    );
     // A second run changes nothing, and says so.
     let before = std::fs::read_to_string(home.path("config/snapkeep/my.toml")).expect("text");
     assert_eq!(run(&words).status.code(), Some(23));
@@ -439,8 +460,16 @@ fn setup_leads_from_nothing_to_a_backup_that_can_be_restored_without_the_machine
     );
     assert_eq!(std::fs::read_to_string(home.path("config/snapkeep/my.toml.old")).expect("text"), before);
     // The second place and the password are all that is needed.
-    let restored =
-        run(&["-r", "other", "-p", &password.to_string_lossy(), "restore", "latest", "--target", "back"]);
+    let restored = run(&[
+        "-r",
+        "src/.other",
+        "-p",
+        &password.to_string_lossy(),
+        "restore",
+        "latest",
+        "--target",
+        "back",
+    ]);
     assert_eq!(restored.status.code(), Some(0), "{}", text(&restored.stderr));
     let at = home.path("back").join(home.path("src/a.txt").strip_prefix("/").expect("absolute"));
     assert_eq!(std::fs::read_to_string(at).expect("restored"), "hello\n");
@@ -448,7 +477,11 @@ fn setup_leads_from_nothing_to_a_backup_that_can_be_restored_without_the_machine
     let listed: Value = serde_json::from_slice(&elsewhere.stdout).expect("JSON");
     let inside = run(&["-P", "my", "ls", "latest"]);
     assert_eq!(listed.as_array().map(Vec::len), Some(2));
-    assert!(!text(&inside.stdout).contains(".backup/"), "a repository is not backed up into itself");
+    let inside = text(&inside.stdout);
+    assert!(
+        !inside.contains(".backup/") && !inside.contains(".other/"),
+        "a repository is not backed up into itself"
+    );
 }
 
 /// Words that a key takes, of the kind that the schema asks for.
