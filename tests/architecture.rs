@@ -39,6 +39,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["settings", "rules/file.rs", "audit/text.rs"]),
     ("jsonschema", &["rules/schema.rs"]),
     ("rusqlite", &["sqlite"]),
+    ("notify", &["service/watch.rs"]),
 ];
 
 /// Files that may hold unsafe code, with the reason.

@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::failure::{Failure, Outcome};
 use super::json::Message;
+use super::layers::WITH_SETS;
 use super::output::Output;
 use super::sets;
 use crate::clock::SystemClock;
@@ -10,7 +11,8 @@ use crate::codes::Code;
 use crate::error::Error;
 use crate::job::{Job, Outcome as End, Trigger};
 use crate::journal::Journal;
-use crate::service::cycle::{Cycle, Event, Hear, JobReport, Runner, TargetReport, worst};
+use crate::service::cycle::{Cycle, Event, Hear, JobReport, TargetReport, worst};
+use crate::service::gate::Gate;
 use crate::units;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command};
@@ -26,6 +28,11 @@ const OURS: [&str; 7] = ["use_profile", "to", "json", "quiet", "verbose", "no_pr
 
 /// Runs the jobs; signals that ask us to end reach the command that runs, and nothing more is begun.
 pub fn run(context: &Context, all: &[Job]) -> Outcome {
+    run_for(context, all, Trigger::Manual)
+}
+
+/// As `run`, for whatever reason the jobs begin.
+pub fn run_for(context: &Context, all: &[Job], trigger: Trigger) -> Outcome {
     sets::no_other_repository(context)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -34,7 +41,10 @@ pub fn run(context: &Context, all: &[Job]) -> Outcome {
     }
     let mut cycle = cycle(context, Arc::clone(&stop))?;
     // What is forgotten is a table, and more than a line can say.
-    cycle.aloud = !context.output.json && !context.output.quiet && all.contains(&Job::Forget);
+    cycle.aloud = trigger == Trigger::Manual
+        && !context.output.json
+        && !context.output.quiet
+        && all.contains(&Job::Forget);
     if cycle.aloud {
         cycle.hear = aloud(Arc::clone(&context.output));
     }
@@ -44,7 +54,7 @@ pub fn run(context: &Context, all: &[Job]) -> Outcome {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let report = alone(&cycle, job);
+        let report = alone(&cycle, job, trigger);
         tell(&context.output, &report);
         reports.push(report);
     }
@@ -55,13 +65,8 @@ pub fn run(context: &Context, all: &[Job]) -> Outcome {
 }
 
 /// Runs the job unless it runs already, in whatever process.
-fn alone(cycle: &Cycle, job: &Job) -> JobReport {
-    // Without a journal, or one that cannot be written, nobody can know; a backup beside another does no harm.
-    let lock = cycle.journal.as_ref().map(|journal| journal.lock_job(&cycle.plan.profile, &job.to_string()));
-    match lock {
-        Some(Ok(None)) => JobReport::skipped(job, "it runs already"),
-        _ => cycle.run(job, Trigger::Manual),
-    }
+fn alone(cycle: &Cycle, job: &Job, trigger: Trigger) -> JobReport {
+    Gate { journal: cycle.journal.clone(), profile: cycle.plan.profile.clone() }.run(cycle, job, trigger)
 }
 
 /// What runs the jobs of the profile at hand, with the options of this command line.
@@ -72,7 +77,9 @@ pub fn cycle(context: &Context, stop: Arc<AtomicBool>) -> Result<Cycle, Failure>
     let program = std::env::current_exe().map_err(|e| Error::io("cannot find this program itself", &e))?;
     let matches = &context.parsed.matches;
     let command = super::command();
-    let own = matches.subcommand().and_then(|(word, sub)| Some((sub, command.find_subcommand(word)?)));
+    // Options of other commands are about when jobs run, not about what they do.
+    let own = matches.subcommand().filter(|(word, _)| WITH_SETS.contains(word));
+    let own = own.and_then(|(word, sub)| Some((sub, command.find_subcommand(word)?)));
     let output = Arc::clone(&context.output);
     Ok(Cycle {
         plan: Arc::new(profile.plan.clone()),
@@ -172,7 +179,7 @@ fn is_bad(report: &TargetReport) -> bool {
 }
 
 /// What came of a job, target by target.
-fn tell(output: &Output, report: &JobReport) {
+pub fn tell(output: &Output, report: &JobReport) {
     if output.json {
         for target in &report.targets {
             output.passing(&line(&report.job, target));

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 pub const GLOBAL: &str = "global";
 
 /// Commands that can be about one set of a profile.
-const WITH_SETS: [&str; 2] = ["backup", "forget"];
+pub const WITH_SETS: [&str; 2] = ["backup", "forget"];
 
 /// Paths that name nothing on this machine.
 const STORED_PATHS: [&str; 2] = ["as-path", "stdin-filename"];
@@ -51,7 +51,8 @@ pub fn parse(command: &Command, arguments: &[OsString]) -> std::result::Result<P
     Ok(Parsed { matches, settings, profile: Some(profile) })
 }
 
-fn profile(name: &str, known: &[Section]) -> Result<Profile> {
+/// The profile of this name, read and checked as it is now.
+pub fn profile(name: &str, known: &[Section]) -> Result<Profile> {
     let homes = base_directory("XDG_CONFIG_HOME", ".config").into_iter();
     let for_all = is_root().then(|| PathBuf::from("/etc"));
     let file = profile::path(&homes.chain(for_all).collect::<Vec<_>>(), name)?;

@@ -17,6 +17,7 @@ mod guard;
 mod guard_told;
 mod guided;
 mod in_place;
+mod installing;
 mod jobs;
 mod json;
 mod layers;
@@ -34,6 +35,7 @@ mod rows;
 mod rows_diff;
 mod rows_history;
 mod rows_verify;
+mod scheduled;
 mod seen;
 mod sets;
 mod setting_up;
@@ -44,6 +46,7 @@ mod stored;
 mod table;
 mod tables;
 mod terminal;
+mod unattended;
 mod written;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -115,6 +118,11 @@ enum Word {
     Version(c::version::Args),
     InitRules(c::init_rules::Args),
     Audit(Box<c::audit::Args>),
+    Log(c::log::Args),
+    #[command(subcommand)]
+    Schedule(c::schedule::Word),
+    Daemon(c::daemon::Args),
+    Watch(c::watch::Args),
 }
 
 /// Runs the program with these arguments, its own name first.
@@ -189,6 +197,10 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Version(_) => c::version::run(context),
         Word::InitRules(args) => c::init_rules::run(context, args),
         Word::Audit(args) => c::audit::run(context, args),
+        Word::Log(args) => c::log::run(context, args),
+        Word::Schedule(word) => c::schedule::run(context, word),
+        Word::Daemon(args) => c::daemon::run(context, args),
+        Word::Watch(args) => c::watch::run(context, args),
     }
 }
 

@@ -3,4 +3,10 @@
 mod after;
 mod child;
 pub mod cycle;
+pub mod daemon;
+pub mod gate;
+pub mod guards;
+pub mod install;
+pub mod keeper;
+pub mod watch;
 mod steps;
