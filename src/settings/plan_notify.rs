@@ -18,8 +18,7 @@ use zeroize::Zeroizing;
 const SECRET_MAX: usize = 64 << 10;
 
 /// What is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Event {
     Success,
     Failure,
@@ -125,6 +124,7 @@ fn command(line: &str) -> Result<Zeroizing<Vec<u8>>> {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct Notify {
+    #[serde(deserialize_with = "events")]
     pub on: Vec<Event>,
     /// The same thing is not told again within this time.
     #[serde(deserialize_with = "span")]
@@ -161,6 +161,7 @@ pub struct Ntfy {
     pub token: Option<Secret>,
     /// 1 to 5; failures have 4 at least.
     pub priority: Option<u8>,
+    #[serde(default, deserialize_with = "some_events")]
     pub on: Option<Vec<Event>>,
 }
 
@@ -176,6 +177,7 @@ pub struct Mail {
     pub password: Option<Secret>,
     pub from: String,
     pub to: Several,
+    #[serde(default, deserialize_with = "some_events")]
     pub on: Option<Vec<Event>>,
 }
 
@@ -213,6 +215,7 @@ impl Several {
 #[serde(rename_all = "kebab-case")]
 pub struct Slack {
     pub url: Secret,
+    #[serde(default, deserialize_with = "some_events")]
     pub on: Option<Vec<Event>>,
 }
 
@@ -225,6 +228,7 @@ pub struct Webhook {
     pub headers: BTreeMap<String, Secret>,
     /// The body, with `{title}` and its like in it; all fields as JSON without one.
     pub template: Option<String>,
+    #[serde(default, deserialize_with = "some_events")]
     pub on: Option<Vec<Event>>,
 }
 
@@ -244,6 +248,7 @@ pub struct Ping {
 pub struct Desktop {
     /// The program; `notify-send` without it.
     pub command: Option<String>,
+    #[serde(default, deserialize_with = "some_events")]
     pub on: Option<Vec<Event>>,
 }
 
@@ -316,6 +321,22 @@ pub fn names_in(template: &str) -> Vec<&str> {
     out
 }
 
+/// One word or a list of them.
+fn events<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Vec<Event>, D::Error> {
+    let words = Several::deserialize(from)?;
+    let event = |word: &String| {
+        Event::ALL.into_iter().find(|event| event.word() == word).ok_or_else(|| {
+            let all = Event::ALL.map(Event::word).join(", ");
+            serde::de::Error::custom(format!("on: there is no event `{word}`; there are {all}"))
+        })
+    };
+    words.all().iter().map(event).collect()
+}
+
+fn some_events<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Vec<Event>>, D::Error> {
+    events(from).map(Some)
+}
+
 /// A span such as `90s` or `2h`.
 pub(super) fn span<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Duration, D::Error> {
     let text = String::deserialize(from)?;
@@ -346,6 +367,7 @@ mod tests {
         assert!(bad(json!({ "webhook": [{ "url": url, "template": "{titel}" }] })).is_err());
         assert!(bad(json!({ "slack": { "url": { "file": "url" } } })).is_err(), "relative to what?");
         assert!(bad(json!({ "ntfy": { "topic": "t", "priority": 9 } })).is_err());
+        assert!(serde_json::from_value::<Notify>(json!({ "on": "failures" })).is_err());
     }
 
     #[test]
