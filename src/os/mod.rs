@@ -15,5 +15,6 @@ pub mod metadata;
 pub mod owners;
 pub mod process;
 pub mod scratch;
+pub mod spool;
 pub mod storage;
 pub mod xattr;
