@@ -292,6 +292,26 @@ codes! {
         "A job has failed and not succeeded since."
         "What it was to do is not done."
         "`snapkeep log` shows its last runs."
+    JobFailed "job-failed"
+        "A job of a profile did not go well at one of its targets."
+        "That target lacks what the job was to do; other targets are not touched."
+        "The message says why; `snapkeep log` shows earlier runs."
+    TriedAgain "tried-again"
+        "An attempt of a job failed, and another one is made."
+        "Nothing yet."
+        "Nothing, if the next attempt goes well."
+    JobSaid "job-said"
+        "A command that a job runs wrote something besides its own messages."
+        "Nothing by itself."
+        "Read it."
+    HookFailed "hook-failed"
+        "A command of yours that runs around jobs failed or took too long."
+        "Before a job the job does not begin, unless the hook says `warn`; after it nothing follows."
+        "Run the command by hand; what it wrote is in the message and in `snapkeep log`."
+    SourceNotDatabase "source-not-database"
+        "A source that the profile names as `sqlite:` does not begin like a database."
+        "It is stored as a plain file, checked by nobody."
+        "Look whether it is the right file; name it without `sqlite:` if it is no database."
     SchedulerSilent "scheduler-silent"
         "A job did not run when it was to."
         "Nothing runs by itself any more, and nobody would hear of it."
@@ -300,6 +320,30 @@ codes! {
         "The journal in the state directory could not be written."
         "What the command did is done; `snapkeep log` does not know of it."
         "Look at the rights and the room of the state directory, or use `--no-journal`."
+    JournalTorn "journal-torn"
+        "Lines of the journal cannot be read: a crash tore them, or the file was changed."
+        "`snapkeep log` does not know what they said; nothing else depends on them."
+        "Nothing, unless it comes again and again; then look at the disk."
+    JobStatesLost "job-states-lost"
+        "What was known of a profile's jobs could not be read."
+        "They count as never run: some may run once more than planned."
+        "Look at the file that was set aside, and at the disk."
+    JobHeld "job-held"
+        "A job was due and not begun: the machine is on its battery or busy, or the job was still running."
+        "It begins later; one that was still running, at its next time."
+        "`[jobs]` in the profile says what holds jobs back; `snapkeep schedule list` shows what is planned."
+    WatchIncomplete "watch-incomplete"
+        "A source that is to be watched is not there, or the kernel will not watch it."
+        "Its changes are looked for about once a minute instead."
+        "Make it, or raise `fs.inotify.max_user_watches`."
+    ProfileNotReloaded "profile-not-reloaded"
+        "The daemon was asked to read its profile again, and it has a mistake."
+        "The daemon goes on with what it had read before."
+        "Mend the profile at the place named and send the signal again."
+    NoPasswordUnattended "no-password-unattended"
+        "Nothing in the profile names the repository's password."
+        "Jobs that no person is there for cannot open it."
+        "Add `password-file` or `password-command` to the profile."
     OutputUnwritable "output-unwritable"
         "What a command had to say could not be written."
         "The work itself is done."
@@ -311,6 +355,16 @@ codes! {
 }
 
 impl Code {
+    /// The code of this word, and text without it that ends in a word in brackets.
+    pub fn of_text(text: &str) -> (Option<Code>, &str) {
+        let parts = text.strip_suffix(']').and_then(|text| text.rsplit_once(" ["));
+        let found = parts.and_then(|(text, word)| {
+            let code = Code::ALL.iter().find(|code| code.word() == word)?;
+            Some((Some(*code), text))
+        });
+        found.unwrap_or((None, text))
+    }
+
     /// What is told about an item is known by what was being done with it. `lost` says that the item could not be handled.
     pub fn during(word: &str, lost: bool) -> Code {
         match (word, lost) {
@@ -325,6 +379,7 @@ impl Code {
             ("forget", _) => Code::NotForgotten,
             ("prune", _) => Code::PruneTrouble,
             ("copy", _) => Code::NotCopied,
+            ("job", _) => Code::JobFailed,
             (_, true) => Code::NotRestored,
             (_, false) => Code::RestoredDifferently,
         }

@@ -40,6 +40,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("jsonschema", &["rules/schema.rs"]),
     ("simdutf8", &["json"]),
     ("rusqlite", &["sqlite"]),
+    ("notify", &["service/watch.rs"]),
 ];
 
 /// Files that may hold unsafe code, with the reason.

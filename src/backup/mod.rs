@@ -21,7 +21,7 @@ use crate::backend::dry::DryBackend;
 use crate::clock::{Clock, Timestamp};
 use crate::compress::Level;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::snapshot::{self, BeforeRestore, Guarded, SessionInfo, Snapshot, Summary};
+use crate::format::snapshot::{self, BeforeRestore, Expected, Guarded, SessionInfo, Snapshot, Summary};
 use crate::id::{ChunkId, SnapshotId};
 use crate::manifest::walk::Groups;
 use crate::progress::{Progress, Report};
@@ -99,6 +99,8 @@ pub struct Options {
     pub before_restore: Option<BeforeRestore>,
     /// This is the state before or after a command; what is not known before the backup is filled in.
     pub guarded: Option<Guarded>,
+    /// The set of a profile that is backed up.
+    pub expected: Option<Expected>,
 }
 
 impl Default for Options {
@@ -121,6 +123,7 @@ impl Default for Options {
             json: JsonOptions::default(),
             before_restore: None,
             guarded: None,
+            expected: None,
         }
     }
 }

@@ -104,6 +104,7 @@ pub fn snapshot(
         json: outcome.json.clone(),
         before_restore: options.before_restore.clone(),
         guarded: options.guarded.clone().map(|guarded| with_versions(guarded, outcome)),
+        expected: options.expected.clone(),
     }
 }
 

@@ -82,6 +82,11 @@ impl Expression {
         }
     }
 
+    /// Whether it says itself whose hours it means.
+    pub fn names_zone(&self) -> bool {
+        matches!(self.kind, Kind::At(_, Some(_)))
+    }
+
     /// The same in systemd's words: one line or several for `OnCalendar=`; none for an interval, and for the few things that
     /// only cron can say.
     pub fn on_calendar(&self) -> Vec<String> {

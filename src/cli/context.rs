@@ -43,6 +43,11 @@ impl Context {
         tell(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// The name of the profile in use, by which its jobs are known.
+    pub fn profile_name(&self) -> Option<String> {
+        self.parsed.profile.as_ref().map(|profile| profile.plan.profile.clone())
+    }
+
     /// Directories of our own: the repository, the caches and the journal. They are never backed up into themselves, and
     /// nothing puts them back.
     pub fn own_places(&self) -> Vec<PathBuf> {

@@ -3,7 +3,7 @@
 use super::names::decode_path;
 use crate::format::entry::{Entry, Kind};
 use crate::format::snapshot::{
-    DatabaseFacts, Databases, GitState, Guarded, JsonFacts, Repaired, RulesTried, Summary,
+    DatabaseFacts, Databases, Expected, GitState, Guarded, JsonFacts, Repaired, RulesTried, Summary,
 };
 use crate::repository::drills::Drilled;
 use crate::repository::notes::Pin;
@@ -132,6 +132,8 @@ pub struct SnapshotJson<'a> {
     json: Option<&'a JsonFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     guarded: Option<&'a Guarded>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected: Option<&'a Expected>,
     /// What came of rules.
     #[serde(skip_serializing_if = "Option::is_none")]
     rules: Option<&'a [RulesTried]>,
@@ -196,6 +198,7 @@ impl<'a> SnapshotJson<'a> {
             sqlite: record.sqlite.as_ref(),
             json: record.json.as_ref(),
             guarded: record.guarded.as_ref(),
+            expected: record.expected.as_ref(),
             rules: None,
             drills: None,
         }

@@ -2,7 +2,10 @@
 
 use super::failure::Failure;
 use crate::error::Result;
-use crate::settings::{Known, Section, Setting, Settings, Takes, profile};
+use crate::os::process::is_root;
+use crate::settings::profile::{self, Choice, Profile};
+use crate::settings::{Known, Section, Setting, Settings, Takes};
+use clap::builder::ValueParser;
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -11,12 +14,18 @@ use std::path::PathBuf;
 
 /// The section of options that every command takes.
 pub const GLOBAL: &str = "global";
-const PROFILE_OPTION: &str = "use-profile";
+
+/// Commands that can be about one set of a profile.
+const WITH_SETS: [&str; 2] = ["backup", "forget"];
+
+/// Paths that name nothing on this machine.
+const STORED_PATHS: [&str; 2] = ["as-path", "stdin-filename"];
 
 /// The command line, parsed upon everything beneath it.
 pub struct Parsed {
     pub matches: ArgMatches,
     pub settings: Settings,
+    pub profile: Option<Profile>,
 }
 
 /// What parsing can end with besides a command to run: words of clap's, or a failure of ours.
@@ -34,11 +43,31 @@ pub fn parse(command: &Command, arguments: &[OsString]) -> std::result::Result<P
     let mut settings = Settings::from_environment(&known, &environment).map_err(failed)?;
     let first = matches(command, &settings, arguments)?;
     let Some(name) = first.get_one::<String>("use_profile") else {
-        return Ok(Parsed { matches: first, settings });
+        return Ok(Parsed { matches: first, settings, profile: None });
     };
-    add_profile(&mut settings, name, known).map_err(failed)?;
+    let profile = profile(name, &known).map_err(failed)?;
+    settings.add_profile(&profile, &known, &choice(&first)).map_err(failed)?;
     let matches = matches(command, &settings, arguments)?;
-    Ok(Parsed { matches, settings })
+    Ok(Parsed { matches, settings, profile: Some(profile) })
+}
+
+/// The profile of this name, read and checked as it is now.
+pub fn profile(name: &str, known: &[Section]) -> Result<Profile> {
+    let homes = base_directory("XDG_CONFIG_HOME", ".config").into_iter();
+    let for_all = is_root().then(|| PathBuf::from("/etc"));
+    let file = profile::path(&homes.chain(for_all).collect::<Vec<_>>(), name)?;
+    Profile::load(&file, known, &|name| std::env::var_os(name))
+}
+
+/// What the command line chooses in a profile.
+fn choice(matches: &ArgMatches) -> Choice {
+    let sub = matches.subcommand().filter(|(word, _)| WITH_SETS.contains(word)).map(|(_, sub)| sub);
+    let names: Vec<&String> = sub.and_then(|sub| sub.get_many("name")).into_iter().flatten().collect();
+    Choice {
+        to: matches.get_one::<String>("to").cloned(),
+        set: if let [one] = names.as_slice() { Some((*one).clone()) } else { None },
+        password_in_environment: std::env::var_os("SNAPKEEP_PASSWORD").is_some(),
+    }
 }
 
 fn matches(
@@ -61,19 +90,6 @@ fn origin(e: &clap::Error, settings: &Settings) -> Option<String> {
         *option == name && setting.values.iter().any(|v| v.to_string_lossy() == *value)
     });
     found.map(|(_, _, setting)| setting.origin.to_string())
-}
-
-fn add_profile(settings: &mut Settings, name: &str, mut known: Vec<Section>) -> Result<()> {
-    // A profile cannot call another.
-    for section in &mut known {
-        section.options.retain(|o| o.name != PROFILE_OPTION);
-    }
-    let home = base_directory("XDG_CONFIG_HOME", ".config").ok_or_else(|| {
-        crate::error::Error::invalid(
-            "profiles are looked for below XDG_CONFIG_HOME or HOME, and neither is set",
-        )
-    })?;
-    settings.add_profile(&profile::path(&home, name)?, &known)
 }
 
 /// A base directory as XDG defines them: the variable if it is absolute, else the usual place below HOME.
@@ -145,7 +161,10 @@ fn option(section: Option<&str>, arg: &Arg) -> Option<Known> {
             }
         }
     }
-    Some(Known { name, takes, variables })
+    let is_path = arg.get_value_parser().type_id() == ValueParser::path_buf().type_id();
+    let is_path = is_path && !STORED_PATHS.contains(&name.as_str());
+    let about = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    Some(Known { name, takes, variables, is_path, about })
 }
 
 /// The command with what `settings` say as its defaults, and the variables' names in its help.

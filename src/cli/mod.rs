@@ -17,6 +17,8 @@ mod guard;
 mod guard_told;
 mod guided;
 mod in_place;
+mod installing;
+mod jobs;
 mod json;
 mod layers;
 mod names;
@@ -33,7 +35,10 @@ mod rows;
 mod rows_diff;
 mod rows_history;
 mod rows_verify;
+mod scheduled;
 mod seen;
+mod sets;
+mod setting_up;
 mod sources;
 mod staging;
 mod stop;
@@ -41,6 +46,8 @@ mod stored;
 mod table;
 mod tables;
 mod terminal;
+mod unattended;
+mod written;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands as c;
@@ -105,11 +112,17 @@ enum Word {
     #[command(subcommand)]
     Key(c::key::Word),
     ShowConfig(c::show_config::Args),
+    Setup(c::setup::Args),
     Completions(c::completions::Args),
     Man(c::man::Args),
     Version(c::version::Args),
     InitRules(c::init_rules::Args),
     Audit(Box<c::audit::Args>),
+    Log(c::log::Args),
+    #[command(subcommand)]
+    Schedule(c::schedule::Word),
+    Daemon(c::daemon::Args),
+    Watch(c::watch::Args),
 }
 
 /// Runs the program with these arguments, its own name first.
@@ -177,12 +190,17 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Sql(args) => c::sql::run(context, args),
         Word::Tag(args) => c::tag::run(context, args),
         Word::Key(word) => c::key::run(context, word),
-        Word::ShowConfig(_) => c::show_config::run(context),
+        Word::Setup(args) => c::setup::run(context, args),
+        Word::ShowConfig(args) => c::show_config::run(context, args),
         Word::Completions(args) => c::completions::run(args),
         Word::Man(args) => c::man::run(context, args),
         Word::Version(_) => c::version::run(context),
         Word::InitRules(args) => c::init_rules::run(context, args),
         Word::Audit(args) => c::audit::run(context, args),
+        Word::Log(args) => c::log::run(context, args),
+        Word::Schedule(word) => c::schedule::run(context, word),
+        Word::Daemon(args) => c::daemon::run(context, args),
+        Word::Watch(args) => c::watch::run(context, args),
     }
 }
 
@@ -194,6 +212,16 @@ fn global_options() -> Vec<String> {
         .filter(|a| a.is_global_set())
         .filter_map(|a| a.get_long().map(str::to_owned))
         .collect()
+}
+
+/// The command line as it is written.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// The schema of profiles.
+fn schema() -> serde_json::Value {
+    crate::settings::schema::schema(&layers::known(&Cli::command()))
 }
 
 /// The whole command line for completions and manual pages.

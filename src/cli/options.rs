@@ -30,9 +30,12 @@ pub struct Global {
     /// A command that writes the password
     #[arg(long, global = true, value_name = "COMMAND")]
     pub password_command: Option<String>,
-    /// Take what is not said here from the profile NAME
+    /// Take what is not said here from the profile NAME, or from a file: a path, or a name that ends in .toml
     #[arg(short = 'P', long, global = true, value_name = "NAME")]
     pub use_profile: Option<String>,
+    /// Work with the profile's target NAME [default: the first]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub to: Option<String>,
     /// Write JSON, one object a line
     #[arg(long, global = true)]
     pub json: bool,
@@ -125,11 +128,15 @@ pub struct FilterArgs {
     /// Only snapshots of this path
     #[arg(long, value_name = "PATH")]
     path: Vec<PathBuf>,
+    /// Only snapshots of this set of a profile
+    #[arg(long, value_name = "[PROFILE/]SET")]
+    of_set: Vec<String>,
 }
 
 impl FilterArgs {
     pub fn filter(&self) -> Result<SnapshotFilter> {
-        filter(&self.host, &self.tag, &self.path)
+        let filter = filter(&self.host, &self.tag, &self.path)?;
+        Ok(SnapshotFilter { sets: self.of_set.clone(), ..filter })
     }
 }
 
@@ -141,7 +148,12 @@ pub fn filter(hosts: &[String], tags: &[String], paths: &[PathBuf]) -> Result<Sn
         absolute.extend(Root::new(path)?.stored);
         encoded.push(encode_path(&absolute));
     }
-    Ok(SnapshotFilter { hosts: hosts.to_vec(), tags: tag_sets(tags), paths: encoded })
+    Ok(SnapshotFilter {
+        hosts: hosts.to_vec(),
+        tags: tag_sets(tags),
+        paths: encoded,
+        ..SnapshotFilter::default()
+    })
 }
 
 /// Each text is a set of tags, separated by commas; an empty one means that there are none.

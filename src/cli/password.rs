@@ -44,6 +44,14 @@ pub fn other(context: &Context, file: Option<PathBuf>, command: Option<String>) 
     }
 }
 
+/// The password of a profile's target that has no way of its own to one: from the environment.
+pub fn of_profile(context: &Context) -> Result<Password, Failure> {
+    match [FROM_VARIABLE, VARIABLE].into_iter().find(|name| is_set(name)) {
+        Some(name) => read(context, &Source::Variable(name)),
+        None => other(context, None, None),
+    }
+}
+
 /// The password of a repository that is being made: from the same places, asked for twice at a terminal.
 pub fn first(context: &Context) -> Result<Password, Failure> {
     match source(context)? {
@@ -78,7 +86,7 @@ fn is_set(variable: &str) -> bool {
     std::env::var_os(variable).is_some()
 }
 
-/// The strongest place: command line, environment, profile.
+/// The strongest place: command line, the target chosen by name, environment, profile.
 fn source(context: &Context) -> Result<Option<Source>, Failure> {
     let file = context.global.password_file.clone().map(Source::File);
     let command = context.global.password_command.clone().map(Source::Command);
@@ -87,8 +95,9 @@ fn source(context: &Context) -> Result<Option<Source>, Failure> {
             return 0;
         }
         match context.parsed.settings.get(super::layers::GLOBAL, option).map(|s| &s.origin) {
-            Some(Origin::Variable(_)) => 2,
-            _ => 3,
+            Some(Origin::Target(_)) => 1,
+            Some(Origin::Variable(_)) => 3,
+            _ => 4,
         }
     };
     let mut places = Vec::new();
@@ -98,7 +107,7 @@ fn source(context: &Context) -> Result<Option<Source>, Failure> {
         return Err(Failure::usage("give either --password-file or --password-command"));
     }
     if is_set(VARIABLE) {
-        places.push((1, Source::Variable(VARIABLE)));
+        places.push((2, Source::Variable(VARIABLE)));
     }
     places.sort_by_key(|(rank, _)| *rank);
     Ok(places.into_iter().next().map(|(_, source)| source))

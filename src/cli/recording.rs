@@ -27,6 +27,8 @@ pub struct Facts {
     pub added: Option<u64>,
     /// Why it failed.
     pub message: Option<String>,
+    /// It was done by jobs, each of which is written down by itself.
+    pub by_jobs: bool,
 }
 
 /// A command under way.
@@ -54,6 +56,11 @@ impl Recording {
                 .detail("no journal: neither --state-dir, XDG_STATE_HOME nor HOME names a place for it");
             return;
         };
+        let mut by_jobs = false;
+        context.facts(|known| by_jobs = known.by_jobs);
+        if by_jobs {
+            return;
+        }
         let record = self.record(context, command, code);
         if let Err(e) = Journal::at(&dir).append(&record) {
             let what = format!(
@@ -69,13 +76,17 @@ impl Recording {
         context.facts(|known| facts = known.clone());
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let place = context.global.repo.as_ref().and_then(|_| context.place().ok());
+        let profile = context.parsed.profile.as_ref();
+        let first =
+            profile.and_then(|profile| profile.plan.targets.first()).map(|target| target.name.clone());
+        let target = profile.and_then(|_| context.global.to.clone()).or(first);
         let place = place.map(|place| std::path::absolute(&place).unwrap_or(place));
         Record {
             time: self.start.rfc3339(),
             command,
-            profile: context.global.use_profile.clone(),
+            profile: profile.map(|profile| profile.plan.profile.clone()),
             job: variable("SNAPKEEP_JOB"),
-            target: None,
+            target,
             trigger: variable("SNAPKEEP_TRIGGER"),
             attempt: variable("SNAPKEEP_ATTEMPT").and_then(|n| n.parse().ok()),
             repository: place.map(|place| place.to_string_lossy().into_owned()),

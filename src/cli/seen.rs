@@ -12,8 +12,15 @@ use std::path::{Path, PathBuf};
 
 /// The note about the repository at `place`.
 fn note(cache: &Path, place: &Path) -> PathBuf {
-    let place = place.canonicalize().unwrap_or_else(|_| place.to_path_buf());
+    // Also of a place that is not there, at the moment.
+    let above = || Some(place.parent()?.canonicalize().ok()?.join(place.file_name()?));
+    let place = place.canonicalize().ok().or_else(above).unwrap_or_else(|| place.to_path_buf());
     cache.join("encrypted-places").join(hex(&hash::plain(place.as_os_str().as_bytes())[..16]))
+}
+
+/// Whether an encrypted repository was seen at `place` before.
+pub fn is_known(cache: Option<&Path>, place: &Path) -> bool {
+    cache.is_some_and(|cache| note(cache, place).exists())
 }
 
 /// Remembers that the repository at `place` is encrypted; refuses one that no longer is.

@@ -114,6 +114,16 @@ impl SourceArgs {
         patterns.chain(verbatim).chain(self.files_from_raw.iter().map(|f| (f, Form::Raw)))
     }
 
+    /// Whether paths are named, by themselves or in lists.
+    pub fn is_named(&self) -> bool {
+        !self.paths.is_empty() || self.lists().next().is_some()
+    }
+
+    /// The same, but of these paths.
+    pub fn of(&self, paths: &[PathBuf]) -> Self {
+        SourceArgs { paths: paths.iter().map(|path| path.clone().into_os_string()).collect(), ..self.clone() }
+    }
+
     fn all(&self) -> Result<Vec<PathBuf>> {
         let mut all: Vec<PathBuf> = self.paths.iter().map(PathBuf::from).collect();
         for (file, form) in self.lists() {
@@ -158,6 +168,10 @@ impl SourceArgs {
 }
 
 impl StreamArgs {
+    pub fn is_given(&self) -> bool {
+        self.stdin || self.stdin_from_command
+    }
+
     /// The stream asked for, if one is.
     pub fn input(&self, sources: &SourceArgs) -> std::result::Result<Option<Input>, Failure> {
         if !self.stdin && !self.stdin_from_command {

@@ -225,6 +225,33 @@ pub struct Snapshot {
     /// The state before or after a command that was run under guard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guarded: Option<Guarded>,
+    /// What a profile expects of the set that this is a state of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
+}
+
+/// What a profile expects of its sets, for whoever sees only the repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Expected {
+    /// The name of the profile, and of the set in it.
+    pub profile: String,
+    pub set: String,
+    /// `critical`, `high` or `medium`.
+    pub class: String,
+    /// The next snapshot of the set is overdue when this one is older, in seconds; none: nobody said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age_seconds: Option<u64>,
+}
+
+impl Expected {
+    /// Whether `SET` or `PROFILE/SET` names it.
+    pub fn is_set(&self, name: &str) -> bool {
+        match name.split_once('/') {
+            Some((profile, set)) => self.profile == profile && self.set == set,
+            None => self.set == name,
+        }
+    }
 }
 
 /// A restore over what was there, as far as taking it back needs it.

@@ -16,5 +16,6 @@ pub mod owners;
 pub mod process;
 pub mod scratch;
 pub mod spool;
+pub mod signals;
 pub mod storage;
 pub mod xattr;

@@ -24,6 +24,10 @@ pub struct SnapshotFilter {
     pub tags: Vec<Vec<String>>,
     /// A snapshot matches when it has all of these paths.
     pub paths: Vec<String>,
+    /// Names of sets of profiles, one of which it must belong to: `SET`, or `PROFILE/SET`.
+    pub sets: Vec<String>,
+    /// Sets that it must not belong to.
+    pub except_sets: Vec<String>,
 }
 
 impl SnapshotFilter {
@@ -32,7 +36,9 @@ impl SnapshotFilter {
         let has = |tag: &String| if tag.is_empty() { s.tags.is_empty() } else { s.tags.contains(tag) };
         let tags = self.tags.is_empty() || self.tags.iter().any(|set| set.iter().all(has));
         let paths = self.paths.iter().all(|p| s.paths.contains(p));
-        host && tags && paths
+        let of = |name: &String| s.expected.as_ref().is_some_and(|expected| expected.is_set(name));
+        let sets = self.sets.is_empty() || self.sets.iter().any(of);
+        host && tags && paths && sets && !self.except_sets.iter().any(of)
     }
 }
 

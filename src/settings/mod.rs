@@ -3,15 +3,21 @@
 //! This room knows no option by itself: whoever asks says which ones exist. What stands in the environment
 //! beats what stands in the file; what stands on the command line is not seen here and beats both.
 
+mod checked;
+pub mod document;
+pub mod keys;
+mod parse;
 pub mod plan;
 pub mod profile;
+pub mod schema;
 pub mod secrets;
+mod sources;
 
 use crate::error::{Error, Result};
-use std::collections::BTreeMap;
+use document::Place;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
 
 /// What an option takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +37,10 @@ pub struct Known {
     pub takes: Takes,
     /// Variables that set it, the strongest first.
     pub variables: Vec<String>,
+    /// It names files: relative ones in a profile belong to the profile's directory.
+    pub is_path: bool,
+    /// What its help says.
+    pub about: String,
 }
 
 /// The options of one command; the section `global` holds for all.
@@ -44,14 +54,26 @@ pub struct Section {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     Variable(String),
-    Profile(PathBuf),
+    Profile(Place),
+    /// The target that was chosen by name: stands before the environment.
+    Target(Place),
+}
+
+impl Origin {
+    /// The place in a profile, if it is one.
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            Origin::Variable(_) => None,
+            Origin::Profile(place) | Origin::Target(place) => Some(place),
+        }
+    }
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Variable(name) => f.write_str(name),
-            Origin::Profile(path) => path.display().fmt(f),
+            Origin::Profile(place) | Origin::Target(place) => place.fmt(f),
         }
     }
 }
@@ -67,6 +89,8 @@ pub struct Setting {
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     by_option: BTreeMap<(String, String), Setting>,
+    /// Options that no weaker layer sets.
+    closed: BTreeSet<(String, String)>,
 }
 
 impl Settings {
@@ -101,7 +125,20 @@ impl Settings {
 
     /// Sets what is not set yet.
     fn add(&mut self, section: &str, option: &str, setting: Setting) {
-        self.by_option.entry((section.to_owned(), option.to_owned())).or_insert(setting);
+        let name = (section.to_owned(), option.to_owned());
+        if !self.closed.contains(&name) {
+            self.by_option.entry(name).or_insert(setting);
+        }
+    }
+
+    /// Sets it, whatever was there.
+    fn set(&mut self, section: &str, option: &str, setting: Setting) {
+        self.by_option.insert((section.to_owned(), option.to_owned()), setting);
+    }
+
+    /// What is added later sets it no more.
+    fn close(&mut self, section: &str, option: &str) {
+        self.closed.insert((section.to_owned(), option.to_owned()));
     }
 }
 
@@ -138,6 +175,8 @@ mod tests {
             name: name.to_owned(),
             takes,
             variables: vec![variable.to_owned()],
+            is_path: false,
+            about: String::new(),
         };
         let known = [Section {
             name: "global".to_owned(),

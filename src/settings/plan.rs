@@ -3,6 +3,7 @@
 //! Plain values; `settings::parse` makes them of a profile's files and has checked all of it: names are unique, what is
 //! named exists, schedules and sizes can be read.
 
+use crate::calendar::Expression;
 use crate::error::{Error, Result};
 use crate::job::Job;
 use serde::Serialize;
@@ -27,6 +28,8 @@ pub struct Plan {
     pub sets: Vec<BackupSet>,
     /// All there are, also those without a schedule, which are run by hand.
     pub jobs: Vec<JobPlan>,
+    /// `[forget]` has rules, for all sets without their own.
+    pub general_forget: bool,
     /// Run around every job.
     pub hooks: Hooks,
     pub run: RunLimits,
@@ -99,6 +102,8 @@ pub struct BackupSet {
     pub class: Class,
     /// Absolute.
     pub sources: Vec<PathBuf>,
+    /// Those of them that were named as databases.
+    pub databases: Vec<PathBuf>,
     /// Backed up when its files change.
     pub watch: Option<Watch>,
     /// Names of sets that are backed up before this one when both are.
@@ -143,7 +148,7 @@ pub struct Minimum {
 pub struct JobPlan {
     pub job: Job,
     /// Empty for what is only run by hand.
-    pub schedule: Vec<String>,
+    pub schedule: Vec<Expression>,
     /// Names of targets; empty for jobs that are about the whole profile.
     pub targets: Vec<String>,
     /// Of its section; run inside those of the profile.

@@ -37,7 +37,7 @@ impl Home {
         self.dir.join(name)
     }
 
-    fn shown(&self, name: &str) -> String {
+    pub fn shown(&self, name: &str) -> String {
         self.path(name).to_string_lossy().into_owned()
     }
 
@@ -56,7 +56,7 @@ impl Home {
         self.command(arguments).output().expect("runs")
     }
 
-    fn code<S: AsRef<OsStr>>(&self, arguments: &[S]) -> i32 {
+    pub fn code<S: AsRef<OsStr>>(&self, arguments: &[S]) -> i32 {
         self.run(arguments).status.code().expect("a code")
     }
 
@@ -67,19 +67,19 @@ impl Home {
         text(&output.stdout)
     }
 
-    fn json<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Value {
+    pub fn json<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Value {
         let mut all: Vec<&OsStr> = arguments.iter().map(AsRef::as_ref).collect();
         all.push(OsStr::new("--json"));
         serde_json::from_str(&self.good(&all)).expect("one JSON value")
     }
 
-    fn json_lines<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Vec<Value> {
+    pub fn json_lines<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Vec<Value> {
         let mut all: Vec<&OsStr> = arguments.iter().map(AsRef::as_ref).collect();
         all.push(OsStr::new("--json"));
         self.good(&all).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
-    fn profile(&self, name: &str, text: &str) {
+    pub fn profile(&self, name: &str, text: &str) {
         std::fs::create_dir_all(self.path("config/snapkeep")).expect("a directory");
         std::fs::write(self.path("config/snapkeep").join(format!("{name}.toml")), text).expect("a profile");
     }

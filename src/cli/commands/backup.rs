@@ -10,6 +10,7 @@ use crate::cli::json::Message;
 use crate::cli::names::shown;
 use crate::cli::options::per_cent;
 use crate::cli::rules;
+use crate::cli::sets::{self, Chosen};
 use crate::cli::sources::{ExcludeArgs, SourceArgs, StreamArgs};
 use crate::cli::terminal::Watch;
 use crate::clock::Timestamp;
@@ -19,6 +20,7 @@ use crate::progress::Problem;
 use crate::repository::Repository;
 use crate::repository::snapshots::{SnapshotFilter, list, resolve};
 use crate::rules::{DIRECTORY, FILE};
+use crate::settings::plan::BackupSet;
 use crate::source::FileSource;
 use crate::units;
 use serde_json::json;
@@ -30,6 +32,9 @@ use std::sync::Arc;
 pub struct Args {
     #[command(flatten)]
     source: SourceArgs,
+    /// Back up this set of the profile [default, without any PATH: all sets, to all targets]
+    #[arg(long, value_name = "SET", help_heading = "Sources")]
+    name: Vec<String>,
     #[command(flatten)]
     exclude: ExcludeArgs,
     #[command(flatten)]
@@ -74,19 +79,34 @@ pub struct Args {
 }
 
 pub fn run(context: &Context, args: &Args) -> Outcome {
-    if !args.explain.is_empty() {
-        return explain(context, args);
+    let chosen = sets::chosen(context, &args.name, args.source.is_named() || args.stream.is_given())?;
+    if let Chosen::Several(names) = &chosen
+        && args.explain.is_empty()
+    {
+        return sets::back_up(context, names);
     }
+    let set = if let Chosen::One(set) = chosen { Some(set) } else { None };
+    let own = set.map(|set| args.source.of(&set.sources));
+    let source = own.as_ref().unwrap_or(&args.source);
+    if !args.explain.is_empty() {
+        return explain(context, args, source);
+    }
+    one(context, args, source, set)
+}
+
+/// A snapshot of these sources, which may be those of a set.
+fn one(context: &Context, args: &Args, sources: &SourceArgs, set: Option<&BackupSet>) -> Outcome {
     let started = context.now();
     let mut missing = Vec::new();
-    let mut input = match args.stream.input(&args.source)? {
+    set.into_iter().for_each(|set| sets::look_at_databases(context, set));
+    let mut input = match args.stream.input(sources)? {
         Some(_) if !args.json.workspace.is_empty() => {
             return Err(Failure::usage("a stream has no workspaces; --validate-json checks it"));
         }
         Some(stream) => stream,
         None => {
             let source =
-                args.source.files(&args.exclude, &args.json.workspace, &context.own_places(), started)?;
+                sources.files(&args.exclude, &args.json.workspace, &context.own_places(), started)?;
             missing.extend_from_slice(source.missing_roots());
             Input::Files(Box::new(source))
         }
@@ -101,16 +121,17 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         outside_repository(context, source)?;
     }
     let repository = open(context, args)?;
-    if args.init && matches!(input, Input::Files(_)) {
+    if (args.init || sets::target_makes(context)) && matches!(input, Input::Files(_)) {
         // The repository may only just have been made, inside the source.
-        input = Input::Files(Box::new(args.source.files(
+        input = Input::Files(Box::new(sources.files(
             &args.exclude,
             &args.json.workspace,
             &context.own_places(),
             started,
         )?));
     }
-    let options = options(context, args, (&repository, has_rules(&input)))?;
+    let mut options = options(context, args, (&repository, has_rules(&input)))?;
+    options.expected = set.and_then(|set| sets::expected(context, set));
     let mut watch = Watch::start(context);
     let done = back_up(&repository, &input, &options, &context.clock, &watch.progress, &watch.report);
     watch.finish();
@@ -176,6 +197,10 @@ pub fn outside_repository(context: &Context, source: &FileSource) -> Result<(), 
 
 fn open(context: &Context, args: &Args) -> Result<Arc<Repository>, Failure> {
     match context.located() {
+        Err(failure) if failure.code == NO_REPOSITORY && sets::target_makes(context) && !args.init => {
+            sets::may_make(context, failure)?;
+            Ok(Arc::new(init::make(context, &init::Args::default())?))
+        }
         Err(Failure { code: NO_REPOSITORY, .. }) if args.init && !context.global.dry_run => {
             let made = init::make(context, &init::Args::default())?;
             let told = context.output.say(&format!("made repository {}", made.id()));
@@ -226,14 +251,14 @@ fn options(
         workers: usual.workers,
         before_restore: usual.before_restore,
         guarded: usual.guarded,
+        expected: usual.expected,
         sqlite: args.sqlite.options(context).map_err(usage)?,
         json: args.json.options(ruled)?,
     })
 }
 
-fn explain(context: &Context, args: &Args) -> Outcome {
-    let source =
-        args.source.files(&args.exclude, &args.json.workspace, &context.own_places(), context.now())?;
+fn explain(context: &Context, args: &Args, sources: &SourceArgs) -> Outcome {
+    let source = sources.files(&args.exclude, &args.json.workspace, &context.own_places(), context.now())?;
     let mut paper = context.output.paper();
     for path in &args.explain {
         let answer = source.explain(path)?;

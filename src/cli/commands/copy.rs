@@ -1,13 +1,15 @@
 //! `copy`: snapshots from another repository into this one.
 
 use crate::cli::context::{Context, directory, located_at};
-use crate::cli::failure::{DAMAGED, Outcome, usage};
+use crate::cli::failure::{DAMAGED, Failure, Outcome, usage};
 use crate::cli::json::Message;
 use crate::cli::options::{FilterArgs, snapshots_named};
 use crate::cli::password;
+use crate::cli::sets;
 use crate::cli::terminal::Watch;
 use crate::codes::Code;
 use crate::copy::{CopyOptions, CopyReport, run as copy};
+use crate::crypto::password::Password;
 use crate::repository::snapshots::list;
 use crate::units;
 use std::ffi::OsString;
@@ -32,21 +34,26 @@ pub struct Args {
     from_password_command: Option<String>,
 }
 
+/// The password of the other repository; of a profile's target without one of its own, that of the environment.
+fn secret(context: &Context, args: &Args) -> Result<Password, Failure> {
+    if args.from_password_file.is_none() && args.from_password_command.is_none() && sets::is_filled(context) {
+        return password::of_profile(context);
+    }
+    password::other(context, args.from_password_file.clone(), args.from_password_command.clone())
+}
+
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let filter = args.filter.filter().map_err(usage)?;
     let from = match &args.from_repo {
         Some(url) => located_at(&directory(url)?)?,
         None => {
-            return Err(crate::cli::failure::Failure::usage("no repository to copy from; give --from-repo"));
+            return Err(Failure::usage("no repository to copy from; give --from-repo"));
         }
     };
+    sets::make_target(context)?;
     let to = context.open()?;
     let secret = match from.is_encrypted() {
-        true => Some(password::other(
-            context,
-            args.from_password_file.clone(),
-            args.from_password_command.clone(),
-        )?),
+        true => Some(secret(context, args)?),
         false => None,
     };
     let from = from.open(secret.as_ref(), context.cache().as_deref())?;
@@ -72,7 +79,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     Ok(context.output.told(told, if listing.damaged.is_empty() { 0 } else { DAMAGED }))
 }
 
-fn json(context: &Context, done: &CopyReport) -> Result<(), crate::cli::failure::Failure> {
+fn json(context: &Context, done: &CopyReport) -> Result<(), Failure> {
     let mut paper = context.output.paper();
     for (from, to) in &done.copied {
         let message = Message::new("copied").with("source_snapshot", from.to_string());
@@ -94,7 +101,7 @@ fn json(context: &Context, done: &CopyReport) -> Result<(), crate::cli::failure:
     paper.finish()
 }
 
-fn text(context: &Context, done: &CopyReport) -> Result<(), crate::cli::failure::Failure> {
+fn text(context: &Context, done: &CopyReport) -> Result<(), Failure> {
     let output = &context.output;
     for (from, to) in &done.copied {
         match to {

@@ -9,6 +9,7 @@ use crate::cli::names::{decode_path, escape};
 use crate::cli::options::{TrashArgs, filter};
 use crate::cli::output::Paper;
 use crate::cli::policy::PolicyArgs;
+use crate::cli::sets;
 use crate::cli::table::{Column, Table};
 use crate::cli::terminal::Watch;
 use crate::clock::Zone;
@@ -61,9 +62,18 @@ pub struct Args {
     /// Only snapshots of this path
     #[arg(long, value_name = "PATH", help_heading = "Which snapshots")]
     path: Vec<PathBuf>,
+    /// Only snapshots of this set of the profile, by the rules that hold for it there
+    #[arg(long, value_name = "SET", help_heading = "Which snapshots")]
+    name: Vec<String>,
+    /// Not snapshots of this set of the profile
+    #[arg(long, value_name = "SET", help_heading = "Which snapshots")]
+    except_set: Vec<String>,
     /// Run `prune` afterwards; what goes to the trash now is freed by a later one
     #[arg(long)]
     prune: bool,
+    /// Do not, whatever the profile says
+    #[arg(long)]
+    no_prune: bool,
     /// Delete at once: nothing can be brought back
     #[arg(long)]
     no_trash: bool,
@@ -88,6 +98,12 @@ pub struct Args {
     ignore_unreadable_notes: bool,
 }
 
+impl Args {
+    fn prunes(&self) -> bool {
+        self.prune && !self.no_prune
+    }
+}
+
 /// Everything that is looked at before something is done.
 struct Case<'a> {
     context: &'a Context,
@@ -101,8 +117,16 @@ struct Case<'a> {
 }
 
 pub fn run(context: &Context, args: &Args) -> Outcome {
+    if args.snapshots.is_empty()
+        && args.except_set.is_empty()
+        && sets::forget_is_for_several(context, &args.name)?
+    {
+        return sets::forget(context, &args.name);
+    }
     check_words(args)?;
-    let filter = filter(&args.host, &args.tag, &args.path).map_err(usage)?;
+    let mut filter = filter(&args.host, &args.tag, &args.path).map_err(usage)?;
+    filter.sets = sets::full_names(context, &args.name)?;
+    filter.except_sets = sets::full_names(context, &args.except_set)?;
     let repository = context.open()?;
     let listing = list(&repository)?;
     for (id, why) in &listing.damaged {
@@ -112,6 +136,11 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         );
     }
     plan::knows_enough(&listing, overrides(args))?;
+    let of_a_set = !filter.sets.is_empty() || !filter.except_sets.is_empty();
+    if args.snapshots.is_empty() && of_a_set && !listing.snapshots.iter().any(|s| filter.matches(&s.record)) {
+        // The set is known, only nothing of it is here yet.
+        return nothing_yet(context, args, &repository);
+    }
     let (chosen, emptied) = select(context, args, &listing, &filter)?;
     let by = args.group_by.unwrap_or(GroupBy::SERIES);
     let groups = if args.snapshots.is_empty() { group(&chosen, by) } else { Vec::new() };
@@ -128,6 +157,18 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
     let titles = if groups.is_empty() { vec![None] } else { groups.iter().map(Some).collect() };
     let case = Case { context, args, listing: &listing, plan: &plan, titles, emptied, zone };
     case.carry_out(&repository)
+}
+
+fn nothing_yet(context: &Context, args: &Args, repository: &Arc<Repository>) -> Outcome {
+    let told = match context.output.json {
+        true => context.output.result(&serde_json::json!([])),
+        false => context.output.say("nothing to forget: there are no such snapshots yet"),
+    };
+    let code = context.output.told(told, 0);
+    match args.prunes() && !context.global.dry_run {
+        true => prune::after(context, repository, &args.limits, &args.trash),
+        false => Ok(code),
+    }
 }
 
 /// What can be said without a repository.
@@ -258,7 +299,7 @@ impl Case<'_> {
         let done = forget(repository, &ids, &options, self.context.now(), &watch.report)?;
         let said = told.and_then(|()| self.summary(&done, freed));
         let code = self.context.output.told(said, self.code(&done));
-        match self.args.prune {
+        match self.args.prunes() {
             true => prune::after(self.context, repository, &self.args.limits, &self.args.trash)
                 .map(|pruned| if pruned == 0 { code } else { pruned }),
             false => Ok(code),
@@ -287,7 +328,7 @@ impl Case<'_> {
             true => self.listing.live().filter(|l| !goes(l)).collect(),
             false => self.listing.snapshots.iter().filter(|l| !goes(l)).collect(),
         };
-        let asked = self.context.global.dry_run || self.context.output.verbose > 0 || self.args.prune;
+        let asked = self.context.global.dry_run || self.context.output.verbose > 0 || self.args.prunes();
         let most = if asked { None } else { Some(GROUPS_AT_ONCE) };
         match compute(repository, &leaving, &staying, most, &watch.progress) {
             Err(e) if e.kind().is_unreadable() => {

@@ -35,6 +35,13 @@ impl Default for Args {
     }
 }
 
+impl Args {
+    /// As the repository at `url` cuts.
+    pub fn like(url: OsString) -> Self {
+        Args { copy_chunker_from: Some(url), ..Args::default() }
+    }
+}
+
 pub fn run(context: &Context, args: &Args) -> Outcome {
     let place = context.place()?;
     match located_at(&place) {
