@@ -44,7 +44,7 @@ pub fn run(context: &Context, once: bool, only_watch: bool) -> Outcome {
     let targets = context.parsed.profile.iter().flat_map(|profile| &profile.plan.targets);
     let repositories = targets.filter_map(|target| super::context::directory(&target.repository).ok());
     let around = Surroundings {
-        clock: &context.clock,
+        clock: Arc::new(SystemClock),
         machine: Machine::default(),
         journal: jobs::journal(context),
         host: process::host_name(),
