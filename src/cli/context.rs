@@ -52,7 +52,9 @@ impl Context {
     /// nothing puts them back.
     pub fn own_places(&self) -> Vec<PathBuf> {
         let repository = self.global.repo.as_ref().and_then(|_| self.place().ok());
-        repository.into_iter().chain(self.cache()).chain(self.state_dir()).collect()
+        let targets = self.parsed.profile.iter().flat_map(|profile| &profile.plan.targets);
+        let targets = targets.filter_map(|target| directory(&target.repository).ok());
+        repository.into_iter().chain(targets).chain(self.cache()).chain(self.state_dir()).collect()
     }
 
     /// The directory of the journal and of the states of jobs; `None` when the machine names no place for it.

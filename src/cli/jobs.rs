@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::failure::{Failure, Outcome};
 use super::json::Message;
+use super::layers::WITH_SETS;
 use super::output::Output;
 use super::sets;
 use crate::clock::SystemClock;
@@ -10,7 +11,7 @@ use crate::codes::Code;
 use crate::error::Error;
 use crate::job::{Job, Outcome as End, Trigger};
 use crate::journal::Journal;
-use crate::service::cycle::{Cycle, Event, JobReport, TargetReport, worst};
+use crate::service::cycle::{Cycle, Event, Hear, JobReport, TargetReport, worst};
 use crate::service::gate::Gate;
 use crate::units;
 use clap::parser::ValueSource;
@@ -38,7 +39,15 @@ pub fn run_for(context: &Context, all: &[Job], trigger: Trigger) -> Outcome {
         signal_hook::flag::register(signal, Arc::clone(&stop))
             .map_err(|e| Failure::from(Error::io("cannot listen for signals", &e)))?;
     }
-    let cycle = cycle(context, Arc::clone(&stop))?;
+    let mut cycle = cycle(context, Arc::clone(&stop))?;
+    // What is forgotten is a table, and more than a line can say.
+    cycle.aloud = trigger == Trigger::Manual
+        && !context.output.json
+        && !context.output.quiet
+        && all.contains(&Job::Forget);
+    if cycle.aloud {
+        cycle.hear = aloud(Arc::clone(&context.output));
+    }
     context.facts(|facts| facts.by_jobs = true);
     let mut reports = Vec::new();
     for job in all {
@@ -57,7 +66,9 @@ pub fn run_for(context: &Context, all: &[Job], trigger: Trigger) -> Outcome {
 
 /// Runs the job unless it runs already, in whatever process.
 fn alone(cycle: &Cycle, job: &Job, trigger: Trigger) -> JobReport {
-    Gate { journal: cycle.journal.clone(), profile: cycle.plan.profile.clone() }.run(cycle, job, trigger)
+    let (journal, profile, clock) =
+        (cycle.journal.clone(), cycle.plan.profile.clone(), Arc::clone(&cycle.clock));
+    Gate { journal, profile, clock }.run(cycle, job, trigger)
 }
 
 /// What runs the jobs of the profile at hand, with the options of this command line.
@@ -68,7 +79,9 @@ pub fn cycle(context: &Context, stop: Arc<AtomicBool>) -> Result<Cycle, Failure>
     let program = std::env::current_exe().map_err(|e| Error::io("cannot find this program itself", &e))?;
     let matches = &context.parsed.matches;
     let command = super::command();
-    let own = matches.subcommand().and_then(|(word, sub)| Some((sub, command.find_subcommand(word)?)));
+    // Options of other commands are about when jobs run, not about what they do.
+    let own = matches.subcommand().filter(|(word, _)| WITH_SETS.contains(word));
+    let own = own.and_then(|(word, sub)| Some((sub, command.find_subcommand(word)?)));
     let output = Arc::clone(&context.output);
     Ok(Cycle {
         plan: Arc::new(profile.plan.clone()),
@@ -77,6 +90,7 @@ pub fn cycle(context: &Context, stop: Arc<AtomicBool>) -> Result<Cycle, Failure>
         words: given(matches, &command, true),
         own: own.map(|(sub, command)| given(sub, command, false)).unwrap_or_default(),
         only: context.global.to.clone(),
+        aloud: false,
         stop,
         journal: journal(context),
         clock: Arc::new(SystemClock),
@@ -114,6 +128,16 @@ fn given(matches: &ArgMatches, command: &Command, global: bool) -> Vec<OsString>
         }
     }
     words
+}
+
+/// As `hear`, with a line above what each target's commands write.
+fn aloud(output: Arc<Output>) -> Hear {
+    Box::new(move |job, event| {
+        if let Event::Begins { target, .. } = event {
+            let _ = output.say(&format!("{}:", place(job, target)));
+        }
+        hear(&output, job, event);
+    })
 }
 
 fn hear(output: &Output, job: &Job, event: &Event<'_>) {

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 pub const GLOBAL: &str = "global";
 
 /// Commands that can be about one set of a profile.
-const WITH_SETS: [&str; 2] = ["backup", "forget"];
+pub const WITH_SETS: [&str; 2] = ["backup", "forget"];
 
 /// Paths that name nothing on this machine.
 const STORED_PATHS: [&str; 2] = ["as-path", "stdin-filename"];

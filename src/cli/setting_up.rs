@@ -320,7 +320,7 @@ fn tell(context: &Context, wish: &Wish, done: &Done) -> Result<(), Failure> {
     let place = written::quoted(&wish.repositories[0]);
     lines.push("When something is lost:".to_owned());
     lines.push(format!(
-        "  some files:   snapkeep -P {name} restore latest --in-place   (asks what; `undo` takes it back)"
+        "  some files:   snapkeep -P {name} restore latest --in-place   (`undo` takes it back)"
     ));
     lines.push(format!(
         "  this machine: snapkeep -r {place} -p COPY-OF-THE-PASSWORD restore latest --target DIR"

@@ -3,6 +3,7 @@
 use super::failure::{Failure, REFUSED};
 use super::setting_up::Wish;
 use crate::error::{Context, Error};
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -111,7 +112,13 @@ pub fn git_ignore(place: &Path) -> Result<Option<PathBuf>, Failure> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(e) => return Err(Error::io(failed(), &e).into()),
     };
-    if old.lines().any(|there| there.trim_end() == line || there.trim_end() == format!("{line}/")) {
+    let mut rules = GitignoreBuilder::new(tree);
+    for line in old.lines() {
+        // A line that git does not understand rules nothing out.
+        let _ = rules.add_line(None, line);
+    }
+    let is_out = |rules: Gitignore| rules.matched_path_or_any_parents(inside, place.is_dir()).is_ignore();
+    if rules.build().is_ok_and(is_out) {
         return Ok(None);
     }
     let gap = if old.is_empty() || old.ends_with('\n') { "" } else { "\n" };

@@ -18,6 +18,13 @@ const GRACE: Duration = Duration::from_secs(60);
 /// Messages of one command that are kept; more are counted.
 const MESSAGES_MAX: usize = 100;
 
+/// Results of one command that are kept.
+const RESULTS_MAX: usize = 16;
+
+/// How lines of these kinds begin.
+const SUMMARY: &str = "{\"message_type\":\"summary\"";
+const STATUS: &str = "{\"message_type\":\"status\"";
+
 /// Longer lines are no words of ours.
 const LINE_BYTES_MAX: u64 = 64 << 20;
 
@@ -29,6 +36,8 @@ pub struct Call<'a> {
     pub limits: &'a RunLimits,
     pub trigger: Trigger,
     pub deadline: Option<Instant>,
+    /// It writes for people, to where we write.
+    pub aloud: bool,
     /// Set when somebody wants an end.
     pub stop: &'a AtomicBool,
 }
@@ -38,8 +47,8 @@ pub struct Call<'a> {
 pub struct Heard {
     /// 1 for an end that no exit code tells.
     pub code: u8,
-    /// The last object or list of JSON on standard output.
-    pub result: Value,
+    /// The summaries and lists of JSON on standard output; without any, its last object.
+    pub results: Vec<Value>,
     /// Warnings and errors in their order; the last one says why it failed.
     pub messages: Vec<String>,
     pub cut: Option<Cut>,
@@ -48,14 +57,15 @@ pub struct Heard {
 /// Runs the command to its end.
 pub fn run(call: &Call<'_>) -> Heard {
     let mut command = command(call);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let out = if call.aloud { Stdio::inherit() } else { Stdio::piped() };
+    command.stdin(Stdio::null()).stdout(out).stderr(Stdio::piped());
     let mut child = match group::spawn(&mut command) {
         Ok(child) => child,
         Err(e) => return failed(format!("{} cannot be started: {e}", call.program.display())),
     };
     let (results, words) = listen(&mut child);
     let ended = group::wait(&mut child, call.deadline, GRACE, &|| call.stop.load(Ordering::Relaxed));
-    let result = results.and_then(|thread| thread.join().ok()).unwrap_or_default();
+    let results = results.and_then(|thread| thread.join().ok()).unwrap_or_default();
     let mut messages = words.and_then(|thread| thread.join().ok()).unwrap_or_default();
     let ended = match ended {
         Ok(ended) => ended,
@@ -77,7 +87,7 @@ pub fn run(call: &Call<'_>) -> Heard {
         }
         (None, code) => code,
     };
-    Heard { code, result, messages, cut: ended.cut }
+    Heard { code, results, messages, cut: ended.cut }
 }
 
 fn failed(message: String) -> Heard {
@@ -109,11 +119,11 @@ fn command(call: &Call<'_>) -> Command {
     command
 }
 
-type Listeners = (Option<JoinHandle<Value>>, Option<JoinHandle<Vec<String>>>);
+type Listeners = (Option<JoinHandle<Vec<Value>>>, Option<JoinHandle<Vec<String>>>);
 
 /// Both streams are read all the time, so that the command never waits for us.
 fn listen(child: &mut Child) -> Listeners {
-    let results = child.stdout.take().map(|out| std::thread::spawn(move || last_result(out)));
+    let results = child.stdout.take().map(|out| std::thread::spawn(move || read_results(out)));
     let words = child.stderr.take().map(|err| std::thread::spawn(move || messages(err)));
     (results, words)
 }
@@ -127,17 +137,20 @@ fn lines(stream: impl Read) -> impl Iterator<Item = String> {
     })
 }
 
-/// Nothing but the last result; lines about progress are none.
-fn last_result(stream: impl Read) -> Value {
-    let mut last = String::new();
+/// Summaries and lists, without lines about progress and single items.
+fn read_results(stream: impl Read) -> Vec<Value> {
+    let (mut results, mut last) = (Vec::new(), String::new());
     for line in lines(stream) {
-        if !line.starts_with("{\"message_type\":\"status\"")
-            && (line.starts_with('{') || line.starts_with('['))
-        {
+        if line.starts_with('[') || line.starts_with(SUMMARY) {
+            results.extend(serde_json::from_str(&line).ok().filter(|_| results.len() < RESULTS_MAX));
+        } else if line.starts_with('{') && !line.starts_with(STATUS) {
             last = line;
         }
     }
-    serde_json::from_str(&last).unwrap_or_default()
+    if results.is_empty() {
+        results.extend(serde_json::from_str(&last).ok());
+    }
+    results
 }
 
 fn messages(stream: impl Read) -> Vec<String> {
@@ -161,7 +174,10 @@ fn messages(stream: impl Read) -> Vec<String> {
 
 /// What a line on standard error says, and whether it is the last word of a command that failed.
 fn message(line: &str) -> (String, bool) {
-    let Ok(value) = serde_json::from_str::<Value>(line) else { return (line.to_owned(), false) };
+    let Ok(value) = serde_json::from_str::<Value>(line) else {
+        let plain = line.strip_prefix("warning: ").or_else(|| line.strip_prefix("error: ")).unwrap_or(line);
+        return (plain.to_owned(), false);
+    };
     let text = value["message"].as_str().or_else(|| value["error"]["message"].as_str());
     let is_end = value["message_type"] == "exit_error";
     let code = value["code"].as_str().map(|code| format!(" [{code}]")).unwrap_or_default();

@@ -73,7 +73,7 @@ pub struct TargetReport {
     pub code: u8,
     pub attempts: u32,
     pub seconds: f64,
-    /// The last line of JSON that the command wrote, or null; a list of these where it was more than one command.
+    /// The summary that the command wrote, or null; a list of these where it was more than one.
     pub summary: Value,
     /// Its warnings and errors, as text; the last one says why it failed.
     pub messages: Vec<String>,
@@ -121,6 +121,8 @@ pub struct Cycle {
     pub own: Vec<OsString>,
     /// Only this target, whatever the profile says.
     pub only: Option<String>,
+    /// Commands write for people, to where we write, and not results for us.
+    pub aloud: bool,
     /// Set by whoever wants an end of it: the command that runs is asked to end, and no other is begun.
     pub stop: Arc<AtomicBool>,
     /// Where jobs are written down; `None` for nowhere.
@@ -306,7 +308,11 @@ impl Turn<'_> {
             code: heard.code,
             attempts: attempt,
             seconds: begun.elapsed().as_secs_f64(),
-            summary: heard.result,
+            summary: match heard.results.as_slice() {
+                [] => Value::Null,
+                [one] => one.clone(),
+                _ => Value::Array(heard.results),
+            },
             messages: heard.messages,
         }
     }
@@ -318,7 +324,7 @@ impl Turn<'_> {
         let mut codes = Vec::new();
         for step in &stop.steps {
             let heard = child::run(&self.call(stop, step, attempt));
-            results.push(heard.result);
+            results.extend(heard.results);
             all.messages.extend(heard.messages);
             codes.push(heard.code);
             all.cut = heard.cut;
@@ -327,14 +333,15 @@ impl Turn<'_> {
             }
         }
         all.code = worst(codes);
-        all.result = if results.len() == 1 { results.remove(0) } else { Value::Array(results) };
+        all.results = results;
         all
     }
 
     fn call<'c>(&'c self, stop: &Stop, step: &[OsString], attempt: u32) -> Call<'c> {
         let cycle = self.cycle;
         let mut words: Vec<OsString> = cycle.words.clone();
-        words.extend(["--use-profile".into(), cycle.profile.clone().into_os_string(), "--json".into()]);
+        words.extend(["--use-profile".into(), cycle.profile.clone().into_os_string()]);
+        words.extend((!cycle.aloud).then(|| OsString::from("--json")));
         if !stop.target.is_empty() {
             words.extend(["--to".into(), OsString::from(&stop.target)]);
         }
@@ -350,6 +357,7 @@ impl Turn<'_> {
             limits: &cycle.plan.run,
             trigger: self.trigger,
             deadline: self.deadline(),
+            aloud: cycle.aloud,
             stop: &cycle.stop,
         }
     }

@@ -181,6 +181,10 @@ fn a_dead_target_costs_no_other_one() {
     assert_eq!(outcome("usb"), ("skipped".into(), Some(10)));
     for name in ["new", "good", "copied"] {
         assert_eq!(outcome(name), ("ok".into(), Some(0)), "{lines:?}");
+        if name == "new" {
+            // Nobody opens it after it was made.
+            continue;
+        }
         let repo = home.path(name);
         let listed =
             home.command(&["snapshots", "--json"]).env("SNAPKEEP_REPOSITORY", &repo).output().expect("runs");
@@ -322,6 +326,7 @@ fn scripted(home: &Home, script: &str, jobs: &str) -> Cycle {
         words: Vec::new(),
         own: Vec::new(),
         only: None,
+        aloud: false,
         stop: Arc::new(AtomicBool::new(false)),
         journal: None,
         clock: Arc::new(SystemClock),
@@ -359,6 +364,23 @@ fn what_may_go_better_is_tried_again_and_what_will_not_is_not() {
 }
 
 #[test]
+fn jobs_that_nobody_waits_for_give_way_to_other_programs() {
+    let home = Home::new();
+    let cycle = scripted(&home, "nice > rank; ionice > disk 2> /dev/null || true", "nice = 7\nio = \"idle\"");
+    let rank = |trigger| {
+        cycle.run(&Job::Backup("a".to_owned()), trigger);
+        let read =
+            |name: &str| std::fs::read_to_string(home.path(name)).unwrap_or_default().trim().to_owned();
+        (read("rank"), read("disk"))
+    };
+    let (usual, _) = rank(Trigger::Manual);
+    let (low, disk) = rank(Trigger::Schedule);
+    let number = |text: &str| text.parse::<i32>().expect("a number");
+    assert_eq!(number(&low), (number(&usual) + 7).min(19));
+    assert!(disk.is_empty() || disk == "idle", "{disk}");
+}
+
+#[test]
 fn a_job_ends_when_it_takes_too_long_or_somebody_wants_an_end() {
     let backup = Job::Backup("a".to_owned());
     let home = Home::new();
@@ -388,7 +410,10 @@ fn a_job_ends_when_it_takes_too_long_or_somebody_wants_an_end() {
 #[test]
 fn setup_leads_from_nothing_to_a_backup_that_can_be_restored_without_the_machine() {
     let home = Home::new();
-    std::fs::create_dir(home.path("src/.git")).expect("a work tree");
+    for tree in [".git", "src/.git"] {
+        std::fs::create_dir(home.path(tree)).expect("a work tree");
+    }
+    std::fs::write(home.path(".gitignore"), "/config/*/*.password\n").expect("a file");
     std::fs::write(home.path("src/.gitignore"), "*.o").expect("a file");
     let run = |arguments: &[&str]| {
         let mut command = home.command(arguments);
@@ -406,7 +431,7 @@ fn setup_leads_from_nothing_to_a_backup_that_can_be_restored_without_the_machine
         "--repo",
         "src/.backup",
         "--second",
-        "other",
+        "src/.other",
         "--schedule",
         "hourly",
         "--yes",
@@ -425,7 +450,12 @@ fn setup_leads_from_nothing_to_a_backup_that_can_be_restored_without_the_machine
     assert_eq!(password.metadata().expect("there").permissions().mode() & 0o777, 0o600);
     let secret = std::fs::read_to_string(&password).expect("text");
     assert!(secret.trim().len() >= 32 && !told.contains(secret.trim()), "it is in its file and nowhere else");
-    assert_eq!(std::fs::read_to_string(home.path("src/.gitignore")).expect("text"), "*.o\n/.backup\n");
+    assert_eq!(
+        std::fs::read_to_string(home.path("src/.gitignore")).expect("text"),
+        "*.o\n/.backup\n/.other\n"
+    );
+    let outer = std::fs::read_to_string(home.path(".gitignore")).expect("text");
+    assert_eq!(outer, "/config/*/*.password\n", "what git passes over already needs no line");
     // A second run changes nothing, and says so.
     let before = std::fs::read_to_string(home.path("config/snapkeep/my.toml")).expect("text");
     assert_eq!(run(&words).status.code(), Some(23));
@@ -439,8 +469,16 @@ fn setup_leads_from_nothing_to_a_backup_that_can_be_restored_without_the_machine
     );
     assert_eq!(std::fs::read_to_string(home.path("config/snapkeep/my.toml.old")).expect("text"), before);
     // The second place and the password are all that is needed.
-    let restored =
-        run(&["-r", "other", "-p", &password.to_string_lossy(), "restore", "latest", "--target", "back"]);
+    let restored = run(&[
+        "-r",
+        "src/.other",
+        "-p",
+        &password.to_string_lossy(),
+        "restore",
+        "latest",
+        "--target",
+        "back",
+    ]);
     assert_eq!(restored.status.code(), Some(0), "{}", text(&restored.stderr));
     let at = home.path("back").join(home.path("src/a.txt").strip_prefix("/").expect("absolute"));
     assert_eq!(std::fs::read_to_string(at).expect("restored"), "hello\n");
@@ -448,7 +486,11 @@ fn setup_leads_from_nothing_to_a_backup_that_can_be_restored_without_the_machine
     let listed: Value = serde_json::from_slice(&elsewhere.stdout).expect("JSON");
     let inside = run(&["-P", "my", "ls", "latest"]);
     assert_eq!(listed.as_array().map(Vec::len), Some(2));
-    assert!(!text(&inside.stdout).contains(".backup/"), "a repository is not backed up into itself");
+    let inside = text(&inside.stdout);
+    assert!(
+        !inside.contains(".backup/") && !inside.contains(".other/"),
+        "a repository is not backed up into itself"
+    );
 }
 
 /// Words that a key takes, of the kind that the schema asks for.

@@ -6,6 +6,7 @@ use crate::cli::failure::{FAILED, Failure, NO_REPOSITORY, Outcome};
 use crate::cli::json::Message;
 use crate::cli::options::parity;
 use crate::cli::password;
+use crate::cli::seen;
 use crate::os::process;
 use crate::repository::keys::SlotOwner;
 use crate::repository::parity::PERCENT_DEFAULT;
@@ -89,6 +90,10 @@ pub fn make(context: &Context, args: &Args) -> Result<Repository, Failure> {
         now: context.now(),
     };
     let mut repository = create_with_parity(backend, &new, args.parity)?;
+    // From now on it is one that was seen: should its disk be missing one day, no other is made in its place.
+    if repository.is_encrypted() {
+        seen::check(context.cache().as_deref(), &place, true)?;
+    }
     repository.set_cache(context.cache().as_deref());
     repository.set_segments(context.global.segments);
     reserve::fill(repository.backend().as_ref(), repository.id());
