@@ -282,7 +282,7 @@ impl Reader {
     fn gather(&self, sort: ChunkSort, bases: &[ChunkId], len: usize, budget: &mut Budget) -> Result<Past> {
         let mut history = Vec::with_capacity(len.min(limit::PREFIX_BYTES_MAX));
         for base in bases {
-            if budget.scattered.is_some() && !budget.prove_bases && self.from_decoded(base, &mut history)? {
+            if budget.scattered.is_some() && !budget.prove_bases && self.append_decoded(base, &mut history)? {
                 budget.unproved = true;
             } else {
                 let chunk = self.fetch(sort, base, budget.prove_bases, budget)?;
@@ -301,7 +301,7 @@ impl Reader {
         Ok(Past::Joined(history))
     }
 
-    fn from_decoded(&self, id: &ChunkId, out: &mut Vec<u8>) -> Result<bool> {
+    fn append_decoded(&self, id: &ChunkId, out: &mut Vec<u8>) -> Result<bool> {
         let decoded = self.decoded.read().unwrap_or_else(PoisonError::into_inner);
         decoded.as_ref().map_or(Ok(false), |decoded| decoded.get(id, out))
     }
