@@ -339,7 +339,7 @@ fn a_profile_says_what_is_wanted_where() {
     let told = run(&["-P", "app", "health", "--json"]);
     let lines: Vec<Value> =
         text(&told.stdout).lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
-    assert_eq!(lines.len(), 2, "{} {}", text(&told.stdout), text(&told.stderr));
+    assert_eq!(lines.len(), 3, "{} {}", text(&told.stdout), text(&told.stderr));
     let of = |v: &Value| (v["target"].as_str().expect("text").to_owned(), codes(v).join(" "));
     assert_eq!(of(&lines[0]), ("primary".to_owned(), "too-little backup-missing".to_owned()));
     assert_eq!(of(&lines[1]), ("usb".to_owned(), String::new()), "it need not be there");
@@ -347,7 +347,16 @@ fn a_profile_says_what_is_wanted_where() {
         (&lines[0]["series"][0]["set"], &lines[0]["series"][0]["max_age_seconds"]),
         (&"app".into(), &10_800.into())
     );
+    assert_eq!(
+        (&lines[2]["verdict"], codes(&lines[2])),
+        (&"critical".into(), vec!["too-little", "backup-missing"])
+    );
     assert_eq!(told.status.code(), Some(22));
+    let by_itself = run(&["-P", "app", "schedule", "run", "health"]);
+    assert!(
+        text(&by_itself.stderr).contains("1 file, at least")
+            || text(&by_itself.stderr).contains("at least 3 are wanted")
+    );
     assert!(home.path("state/snapkeep/health/app@primary.json").exists(), "the judgement is kept");
     let all = run(&["health", "--all", "--format", "nagios"]);
     assert_eq!(all.status.code(), Some(2), "{}", text(&all.stdout));
