@@ -38,6 +38,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("dialoguer", &["cli/picker.rs"]),
     ("toml", &["settings", "rules/file.rs", "audit/text.rs"]),
     ("jsonschema", &["rules/schema.rs"]),
+    ("simdutf8", &["json"]),
     ("rusqlite", &["sqlite"]),
     ("notify", &["service/watch.rs"]),
 ];

@@ -66,7 +66,9 @@ pub fn run_for(context: &Context, all: &[Job], trigger: Trigger) -> Outcome {
 
 /// Runs the job unless it runs already, in whatever process.
 fn alone(cycle: &Cycle, job: &Job, trigger: Trigger) -> JobReport {
-    Gate { journal: cycle.journal.clone(), profile: cycle.plan.profile.clone() }.run(cycle, job, trigger)
+    let (journal, profile, clock) =
+        (cycle.journal.clone(), cycle.plan.profile.clone(), Arc::clone(&cycle.clock));
+    Gate { journal, profile, clock }.run(cycle, job, trigger)
 }
 
 /// What runs the jobs of the profile at hand, with the options of this command line.

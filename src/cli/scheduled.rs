@@ -6,7 +6,7 @@ use super::jobs;
 use super::json::Message;
 use super::names::escape;
 use super::table::{Column, Table};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{SystemClock, Timestamp};
 use crate::codes::Code;
 use crate::job::{Job, Trigger};
 use crate::journal::{JobStates, Journal};
@@ -16,6 +16,7 @@ use crate::service::gate::{self, Gate};
 use crate::service::guards::Machine;
 use crate::service::keeper::Duty;
 use crate::settings::plan::Plan;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often a machine that is too busy is looked at again.
@@ -158,8 +159,8 @@ fn held(context: &Context, plan: &Plan, job: &Job, why: &str) {
     if known.get(&job.to_string()).is_some_and(|state| state.last_skip_reason.as_deref() == Some(why)) {
         return;
     }
-    let gate = Gate { journal: jobs::journal(context), profile: plan.profile.clone() };
-    gate.skipped(job, Trigger::Schedule, why, &context.clock);
+    let (journal, profile) = (jobs::journal(context), plan.profile.clone());
+    Gate { journal, profile, clock: Arc::new(SystemClock) }.skipped(job, Trigger::Schedule, why);
 }
 
 /// Runs everything that is overdue, one after the other, and writes down what is planned next: what a host without a daemon has
@@ -192,7 +193,7 @@ pub fn run_due(context: &Context, plan: &Plan, journal: Option<Journal>) -> Outc
     }
     let all: Vec<Job> = overdue.into_iter().map(|(job, _)| job).collect();
     let code = jobs::run_for(context, &all, Trigger::Schedule)?;
-    promise(&journal, plan, &duties, context.clock.now(), &zone)?;
+    promise(&journal, plan, &duties, context.now(), &zone)?;
     Ok(code)
 }
 

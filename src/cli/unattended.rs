@@ -6,6 +6,7 @@ use super::jobs;
 use super::json::Message;
 use super::layers;
 use super::output::Output;
+use crate::clock::SystemClock;
 use crate::codes::Code;
 use crate::error::Error;
 use crate::os::{process, signals};
@@ -37,7 +38,7 @@ pub fn run(context: &Context, once: bool, only_watch: bool) -> Outcome {
     let targets = context.parsed.profile.iter().flat_map(|profile| &profile.plan.targets);
     let repositories = targets.filter_map(|target| super::context::directory(&target.repository).ok());
     let around = Surroundings {
-        clock: &context.clock,
+        clock: Arc::new(SystemClock),
         machine: Machine::default(),
         journal: jobs::journal(context),
         host: process::host_name(),

@@ -21,6 +21,8 @@ pub fn write_down(cycle: &Cycle, report: &JobReport, trigger: Trigger, start: Ti
     }
     if let Err(e) = journal.append(&record(cycle, report, trigger, start)) {
         told.push(format!("the journal could not be written: {e}"));
+    } else if let Err(e) = journal.thin(cycle.plan.journal_keep, end) {
+        told.push(format!("old months of the journal could not be removed: {e}"));
     }
     told
 }

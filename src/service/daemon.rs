@@ -63,7 +63,7 @@ pub enum Told<'a> {
 
 /// The world of a loop.
 pub struct Surroundings<'a> {
-    pub clock: &'a dyn Clock,
+    pub clock: Arc<dyn Clock>,
     pub machine: Machine,
     pub journal: Option<Journal>,
     pub host: String,
@@ -172,7 +172,7 @@ impl<'a> Daemon<'a> {
     fn take(&mut self, event: Event) {
         match event {
             Event::Done(job, report) => {
-                self.keeper.done(&job);
+                self.keeper.done(&job, is_unchanged(&report));
                 (self.around.tell)(Told::Ended(&report));
             }
             Event::Changed => self.changes = true,
@@ -207,7 +207,7 @@ impl<'a> Daemon<'a> {
         };
         if why != told {
             (self.around.tell)(Told::Held(&start.job, &why));
-            self.gate().skipped(&start.job, start.trigger, &why, self.around.clock);
+            self.gate().skipped(&start.job, start.trigger, &why);
         }
         self.held.insert(start.job.clone(), (since, why));
         let retry = Timestamp { secs: now.secs.saturating_add(HELD_SECONDS), nanos: 0 };
@@ -215,7 +215,11 @@ impl<'a> Daemon<'a> {
     }
 
     fn gate(&self) -> Gate {
-        Gate { journal: self.around.journal.clone(), profile: self.loaded.plan.profile.clone() }
+        Gate {
+            journal: self.around.journal.clone(),
+            profile: self.loaded.plan.profile.clone(),
+            clock: Arc::clone(&self.around.clock),
+        }
     }
 
     /// Runs the job on a thread of its own, which says when it is done, in whatever way it ends.
@@ -238,7 +242,7 @@ impl<'a> Daemon<'a> {
     fn left_out(&self, job: &Job) {
         let why = "it was due while it was still running";
         (self.around.tell)(Told::Held(job, why));
-        self.gate().skipped(job, Trigger::Daemon, why, self.around.clock);
+        self.gate().skipped(job, Trigger::Daemon, why);
     }
 
     /// A profile with a mistake in it changes nothing.
@@ -304,6 +308,11 @@ impl<'a> Daemon<'a> {
         // Told once; the next change is tried again.
         self.written = plans;
     }
+}
+
+/// Whether no target got anything new.
+fn is_unchanged(report: &JobReport) -> bool {
+    !report.targets.is_empty() && report.targets.iter().all(|target| target.summary["unchanged"] == true)
 }
 
 /// From one moment to a later one; nothing if it is not later.

@@ -8,13 +8,15 @@ use crate::job::{Job, Outcome, Trigger};
 use crate::journal::{End, JobStates, Journal, Record};
 use crate::os::process;
 use crate::settings::plan::{JobPlan, Plan};
+use std::sync::Arc;
 
 /// Locks jobs of a profile, and writes down those that were not begun.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Gate {
     /// `None`: nothing is locked and nothing written.
     pub journal: Option<Journal>,
     pub profile: String,
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Gate {
@@ -22,16 +24,20 @@ impl Gate {
     pub fn run(&self, runner: &dyn Runner, job: &Job, trigger: Trigger) -> JobReport {
         let lock = self.journal.as_ref().map(|journal| journal.lock_job(&self.profile, &job.to_string()));
         match lock {
-            Some(Ok(None)) => JobReport::skipped(job, "it is running already"),
+            Some(Ok(None)) => {
+                let why = "it is running already";
+                self.skipped(job, trigger, why);
+                JobReport::skipped(job, why)
+            }
             // A lock that cannot be had is no reason to go without a backup; a repository takes several at once.
             _ => runner.run(job, trigger),
         }
     }
 
     /// Writes down that a job was not begun. That this could not be written changes nothing.
-    pub fn skipped(&self, job: &Job, trigger: Trigger, why: &str, clock: &dyn Clock) {
+    pub fn skipped(&self, job: &Job, trigger: Trigger, why: &str) {
         let Some(journal) = &self.journal else { return };
-        let now = clock.now();
+        let now = self.clock.now();
         let end = End {
             start: now,
             end: now,

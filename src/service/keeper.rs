@@ -87,6 +87,8 @@ struct Entry {
     retry: Option<Timestamp>,
     /// The first and the last change that no backup has seen.
     changed: Option<(Timestamp, Timestamp)>,
+    /// Runs in a row, because of changes, that found nothing new.
+    in_vain: u32,
     running: Option<Timestamp>,
 }
 
@@ -95,7 +97,9 @@ impl Entry {
     fn due(&self) -> Option<(Timestamp, bool)> {
         let by_time = self.planned.map(|at| (at.max(self.retry.unwrap_or(at)), false));
         let by_change = self.changed.zip(self.duty.watch).map(|((first, last), watch)| {
-            let at = later(last, watch.debounce).min(later(first, watch.max_delay));
+            // What a backup itself stirs up must not keep it running: the rest asked for grows, up to the longest delay.
+            let rest = watch.debounce.saturating_mul(1 << self.in_vain.min(16));
+            let at = later(last, rest).min(later(first, watch.max_delay));
             (at.max(self.retry.unwrap_or(at)), true)
         });
         by_time.into_iter().chain(by_change).min()
@@ -128,7 +132,7 @@ impl Keeper {
         let started = states.get(&duty.job.to_string()).and_then(|state| state.started());
         let planned = duty.planned(states, now, &self.zone);
         let base = started.unwrap_or(now).min(now);
-        Entry { duty, base, planned, retry: None, changed: None, running: None }
+        Entry { duty, base, planned, retry: None, changed: None, in_vain: 0, running: None }
     }
 
     /// Other duties from now on. What is under way stays so, and changes that were seen are kept.
@@ -144,6 +148,7 @@ impl Keeper {
                         (entry.base, entry.planned, entry.retry) = (old.base, old.planned, old.retry);
                     }
                     entry.running = old.running;
+                    entry.in_vain = old.in_vain;
                     entry.changed = old.changed.filter(|_| entry.duty.watch.is_some());
                 }
                 // It still holds its targets.
@@ -244,9 +249,11 @@ impl Keeper {
         }
     }
 
-    pub fn done(&mut self, job: &Job) {
+    /// A job has ended; `in_vain` if it found nothing that the last one had not.
+    pub fn done(&mut self, job: &Job, in_vain: bool) {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.duty.job == *job) {
             entry.running = None;
+            entry.in_vain = if in_vain { entry.in_vain.saturating_add(1) } else { 0 };
         }
     }
 

@@ -7,7 +7,8 @@
 
 use crate::error::{Error, Result};
 use crate::job::Job;
-use notify::{Config, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::ModifyKind;
+use notify::{Config, EventKind, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -17,6 +18,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// What SQLite keeps beside a database and changes by looking at it.
 const OF_READERS: &[u8] = b"-shm";
+/// Its log and journal: whoever opens a database, our own backup included, may set their owner and rights, which changes
+/// nothing in it.
+const OF_WRITERS: [&[u8]; 2] = [b"-wal", b"-journal"];
 
 /// A job and what it backs up.
 #[derive(Clone, Debug)]
@@ -62,10 +66,13 @@ impl Flags {
         (0..self.jobs.len()).filter(|index| self.mark(*index)).count() > 0
     }
 
-    fn mark_paths(&self, paths: &[PathBuf]) -> bool {
+    fn mark_paths(&self, paths: &[PathBuf], kind: EventKind) -> bool {
+        let of_metadata = matches!(kind, EventKind::Modify(ModifyKind::Metadata(_)));
         let ours = |path: &&PathBuf| {
+            let name = path.as_os_str().as_bytes();
             self.skip.iter().any(|skip| path.starts_with(skip))
-                || path.as_os_str().as_bytes().ends_with(OF_READERS)
+                || name.ends_with(OF_READERS)
+                || (of_metadata && OF_WRITERS.iter().any(|ending| name.ends_with(ending)))
         };
         let roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
         let mut news = false;
@@ -98,7 +105,7 @@ impl Watching {
         let hear = move |event: notify::Result<notify::Event>| {
             let news = match event {
                 Ok(event) if event.need_rescan() => heard.mark_all(),
-                Ok(event) => heard.mark_paths(&event.paths),
+                Ok(event) => heard.mark_paths(&event.paths, event.kind),
                 // What could not be watched any more may have changed.
                 Err(_) => heard.mark_all(),
             };

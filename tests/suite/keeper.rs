@@ -96,7 +96,7 @@ impl World {
             self.running.iter().filter(|(_, end)| **end <= self.now).map(|(job, _)| job.clone()).collect();
         for job in ended {
             self.running.remove(&job);
-            self.keeper.done(&job);
+            self.keeper.done(&job, false);
         }
         for job in self.keeper.look(secs(self.now)) {
             let place = self.place(&job);
@@ -204,12 +204,12 @@ fn a_clock_that_was_wrong_stops_nothing() {
     // Ten years ahead by mistake: what seems missed runs once.
     let starts = begun(&mut keeper, at("2036-11-21T10:00:00Z"));
     assert_eq!(starts.iter().map(|s| s.trigger).collect::<Vec<_>>(), [Trigger::CatchUp]);
-    keeper.done(&job("check"));
+    keeper.done(&job("check"), false);
     // Put right again: the next midnight counts.
     assert!(begun(&mut keeper, at("2026-11-21T10:05:00Z")).is_empty());
     assert_eq!(keeper.wake(), Some(at("2026-11-22T00:00:00Z")));
     assert_eq!(begun(&mut keeper, at("2026-11-22T00:00:00Z")).len(), 1);
-    keeper.done(&job("check"));
+    keeper.done(&job("check"), false);
     // The same over a restart: a last run that lies in the future.
     let mut states = JobStates::new();
     states.entry("check".to_owned()).or_default().last_start = Some("2036-01-01T00:00:00Z".to_owned());
@@ -224,7 +224,7 @@ fn a_clock_that_was_wrong_stops_nothing() {
         at("2026-11-21T23:00:00Z"),
     );
     assert_eq!(begun(&mut keeper, at("2026-11-22T00:00:00Z")).len(), 1);
-    keeper.done(&job("check"));
+    keeper.done(&job("check"), false);
     assert!(begun(&mut keeper, at("2026-11-22T00:10:00Z")).is_empty());
 }
 
@@ -270,7 +270,7 @@ fn changes_become_a_backup_when_they_rest_and_at_the_latest_after_a_while() {
     let mut end = None;
     for now in from..from + 300 {
         if end == Some(now) {
-            keeper.done(&app);
+            keeper.done(&app, false);
         }
         let starts = begun(&mut keeper, secs(now));
         if let [start] = starts.as_slice() {
@@ -282,21 +282,36 @@ fn changes_become_a_backup_when_they_rest_and_at_the_latest_after_a_while() {
     }
     assert_eq!(begins, [60, 120, 180, 240], "never later than the delay");
     // And then rests.
-    keeper.done(&app);
+    keeper.done(&app, false);
     assert_eq!(keeper.wake(), Some(secs(from + 300)));
     assert_eq!(begun(&mut keeper, secs(from + 300)).len(), 1);
-    keeper.done(&app);
+    keeper.done(&app, false);
     keeper.changed(&app, secs(from + 300));
     assert_eq!(keeper.wake(), Some(secs(from + 305)), "it rests");
     assert_eq!(begun(&mut keeper, secs(from + 305)).len(), 1);
     keeper.changed(&app, secs(from + 306));
     assert!(begun(&mut keeper, secs(from + 400)).is_empty(), "not beside itself");
-    keeper.done(&app);
+    keeper.done(&app, false);
     assert_eq!(
         begun(&mut keeper, secs(from + 400)).len(),
         1,
         "what changed during a backup is not forgotten"
     );
+    // What finds nothing new asks for more and more rest, up to the longest delay.
+    let mut now = from + 400;
+    let mut rests = Vec::new();
+    for _ in 0..6 {
+        keeper.done(&app, true);
+        keeper.changed(&app, secs(now));
+        let at = keeper.wake().expect("due").secs;
+        rests.push(at - now);
+        now = at;
+        assert_eq!(begun(&mut keeper, secs(now)).len(), 1);
+    }
+    assert_eq!(rests, [10, 20, 40, 60, 60, 60]);
+    keeper.done(&app, false);
+    keeper.changed(&app, secs(now));
+    assert_eq!(keeper.wake(), Some(secs(now + 5)));
 }
 
 #[test]
@@ -314,7 +329,7 @@ fn a_job_that_is_held_is_tried_again_and_a_new_profile_keeps_what_runs() {
     assert_eq!(keeper.wake(), Some(retry));
     keeper.reload(vec![duty("backup:a", &["every 1h"], &["p"])], Zone::UTC, &JobStates::new(), now);
     assert!(begun(&mut keeper, retry).is_empty(), "the check still holds the repository");
-    keeper.done(&job("check"));
+    keeper.done(&job("check"), false);
     let starts = begun(&mut keeper, retry);
     assert_eq!((starts.len(), &starts[0].job), (1, &job("backup:a")));
 }

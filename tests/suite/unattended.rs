@@ -349,6 +349,12 @@ watch = { debounce = "1s", max-delay = "5s" }
     watch.expect("snapshot");
     fs::write(home.path("src/new/deep/file"), "three").expect("changed");
     watch.expect("snapshot");
+    // A database whose changes stand in its log, while it is open.
+    let db = rusqlite::Connection::open(home.path("src/app.db")).expect("a database");
+    db.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(x); INSERT INTO t VALUES (1)").expect("made");
+    watch.expect("ok: snapshot");
+    db.execute_batch("INSERT INTO t VALUES (2)").expect("changed");
+    watch.expect("ok: snapshot");
     watch.signal("TERM");
     assert_eq!(watch.end(), Some(0));
     let listed = good(&home, &["ls", "latest"]);
