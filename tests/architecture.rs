@@ -40,6 +40,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("jsonschema", &["rules/schema.rs"]),
     ("simdutf8", &["json"]),
     ("rusqlite", &["sqlite"]),
+    ("ureq", &["web.rs"]),
+    ("lettre", &["notifications/mail.rs"]),
+    ("tiny_http", &["metrics/serve.rs"]),
     ("notify", &["service/watch.rs"]),
 ];
 
