@@ -26,6 +26,7 @@ pub mod job;
 pub mod os;
 pub mod backend;
 pub mod sqlite;
+pub mod web;
 
 // Floor 3: store
 pub mod repository;
@@ -61,6 +62,8 @@ pub mod settings;
 // Floor 8: voices; none knows the others
 pub mod journal;
 pub mod hooks;
+pub mod metrics;
+pub mod notifications;
 
 // Floor 9: service
 pub mod service;

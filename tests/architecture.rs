@@ -38,7 +38,11 @@ const HOMES: &[(&str, &[&str])] = &[
     ("dialoguer", &["cli/picker.rs"]),
     ("toml", &["settings", "rules/file.rs", "audit/text.rs"]),
     ("jsonschema", &["rules/schema.rs"]),
+    ("simdutf8", &["json"]),
     ("rusqlite", &["sqlite"]),
+    ("ureq", &["web.rs"]),
+    ("lettre", &["notifications/mail.rs"]),
+    ("tiny_http", &["metrics/serve.rs"]),
     ("notify", &["service/watch.rs"]),
 ];
 

@@ -2,7 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use snapkeep::repository::reader::{Frame, Past};
+use snapkeep::repository::frames::Frame;
+use snapkeep::repository::reader::Past;
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(frame) = Frame::parse(data.to_vec()) {

@@ -1,7 +1,7 @@
 //! Byte strings in order, however many: sorted in memory as far as it goes, then in runs on disk that are merged.
 
 use crate::error::{Error, Result};
-use crate::sqlite::scratch::Spool;
+use crate::os::spool::Spool;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::path::{Path, PathBuf};

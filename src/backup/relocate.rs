@@ -10,11 +10,11 @@ use super::item::OldChunks;
 use crate::crypto::ChunkSort;
 use crate::error::Result;
 use crate::id::{ChunkId, ChunkSet};
+use crate::os::spool::Spool;
 use crate::progress::Progress;
 use crate::repository::encode::History;
 use crate::repository::reader::Past;
 use crate::repository::writer::{BASES_MAX, DeltaPolicy, Writer};
-use crate::sqlite::scratch::Spool;
 use std::path::Path;
 
 /// Most anchors kept of an image, 8 bytes each; larger images are sampled more thinly.

@@ -14,7 +14,7 @@ use crate::format::pack::{FrameEntry, TRAILER_LEN, Trailer};
 use crate::format::{FileName, HEADER_LEN, decode_header};
 use crate::id::PackId;
 use crate::repository::footer::read_footer;
-use crate::repository::reader::Frame;
+use crate::repository::frames::Frame;
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};

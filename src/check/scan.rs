@@ -7,7 +7,7 @@ use crate::format::frame::{FRAME_HEADER_LEN, FRAME_OVERHEAD, FrameKind, FrameTab
 use crate::format::pack::FrameEntry;
 use crate::format::{FileName, HEADER_LEN, limit};
 use crate::id::PackId;
-use crate::repository::reader::Frame;
+use crate::repository::frames::Frame;
 
 /// Sealed bytes tried in vain before the search for the next intact frame is given up: what looks like a frame's
 /// header by chance is rare, what looks like one by malice is not.

@@ -27,7 +27,7 @@ pub struct ChunkClass {
 pub const CONTENT: ChunkClass = ChunkClass { min: 64 << 10, avg: 256 << 10, max: 1 << 20 };
 
 /// Database files, whose changes are scattered pages; see [`Chunker::cut_at_page`].
-pub const DATABASE: ChunkClass = ChunkClass { min: 16 << 10, avg: 64 << 10, max: 256 << 10 };
+pub const DATABASE: ChunkClass = ChunkClass { min: 64 << 10, avg: 128 << 10, max: 512 << 10 };
 
 /// `fastcdc`'s own limits, except that our masks always hold 8 bits, so averages start at 2^(8 + NORMALISATION).
 const MIN_RANGE: std::ops::RangeInclusive<u32> = 64..=1 << 20;

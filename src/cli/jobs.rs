@@ -156,6 +156,7 @@ fn hear(output: &Output, job: &Job, event: &Event<'_>) {
             }
         }
         Event::NotWritten(text) => output.warn(Code::JournalUnwritable, &format!("{job}: {text}")),
+        Event::NotTold(text) => output.warn(Code::NotTold, &format!("{job}: {text}")),
         Event::HookFailed(run) => {
             let lines = if run.output.is_empty() { String::new() } else { format!(": {}", run.output) };
             let what =

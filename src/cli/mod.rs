@@ -16,12 +16,16 @@ mod groups;
 mod guard;
 mod guard_told;
 mod guided;
+mod health_told;
+mod health_wanted;
+mod healths;
 mod in_place;
 mod installing;
 mod jobs;
 mod json;
 mod layers;
 mod names;
+mod notices;
 mod options;
 mod output;
 mod password;
@@ -97,6 +101,10 @@ enum Word {
     Check(c::check::Args),
     Verify(c::verify::Args),
     Drill(Box<c::drill::Args>),
+    Health(c::health::Args),
+    Report(c::report::Args),
+    #[command(subcommand)]
+    Notify(c::notify::Word),
     #[command(subcommand)]
     Repair(c::repair::Word),
     Stats(c::stats::Args),
@@ -177,6 +185,9 @@ fn dispatch(context: &Context, word: &Word) -> Outcome {
         Word::Check(args) => c::check::run(context, args),
         Word::Verify(args) => c::verify::run(context, args),
         Word::Drill(args) => c::drill::run(context, args),
+        Word::Health(args) => c::health::run(context, args),
+        Word::Report(args) => c::report::run(context, args),
+        Word::Notify(word) => c::notify::run(context, word),
         Word::Repair(word) => c::repair::run(context, word),
         Word::Stats(args) => c::stats::run(context, args),
         Word::Copy(args) => c::copy::run(context, args),

@@ -6,15 +6,19 @@ use super::jobs;
 use super::json::Message;
 use super::layers;
 use super::output::Output;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::codes::Code;
 use crate::error::Error;
+use crate::journal::Journal;
+use crate::metrics::Server;
 use crate::os::{process, signals};
 use crate::service::daemon::{Daemon, Event, Loaded, Surroundings, Told};
 use crate::service::guards::Machine;
+use crate::service::voices;
+use crate::settings::plan::Plan;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Runs the profile's jobs until it is told to end; with `once` only what is due, with `only_watch` only what changes ask for.
 pub fn run(context: &Context, once: bool, only_watch: bool) -> Outcome {
@@ -23,12 +27,14 @@ pub fn run(context: &Context, once: bool, only_watch: bool) -> Outcome {
     };
     super::sets::no_other_repository(context)?;
     let stop = Arc::new(AtomicBool::new(false));
+    let known: Arc<Mutex<Arc<Plan>>> = Arc::default();
     let load = || {
         let profile = layers::profile(name, &layers::known(&super::command()))?;
         let made = jobs::cycle(context, Arc::clone(&stop));
         let mut cycle = made.map_err(|failure| Error::invalid(failure.message.unwrap_or_default()))?;
         let plan = Arc::new(profile.plan);
         cycle.plan = Arc::clone(&plan);
+        *known.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&plan);
         // Our own options are none of theirs.
         cycle.own.clear();
         Ok(Loaded { plan, runner: Arc::new(cycle) })
@@ -48,7 +54,9 @@ pub fn run(context: &Context, once: bool, only_watch: bool) -> Outcome {
         tell: &tell,
         only_watch,
     };
+    let journal = around.journal.clone();
     let mut daemon = Daemon::new(around)?;
+    let _server = if once { None } else { served(context, journal, Arc::clone(&known))? };
     let sender = daemon.sender();
     let heard = move |signal: i32| {
         // Nobody listens any more only when the program ends.
@@ -61,6 +69,25 @@ pub fn run(context: &Context, once: bool, only_watch: bool) -> Outcome {
     }
     daemon.run(once)?;
     Ok(0)
+}
+
+/// Answers Prometheus where the profile wants that. The place is that of the profile as it was at the beginning; the figures are those
+/// of the profile as it is.
+fn served(
+    context: &Context,
+    journal: Option<Journal>,
+    known: Arc<Mutex<Arc<Plan>>>,
+) -> Result<Option<Server>, Failure> {
+    let plan = move || Arc::clone(&known.lock().unwrap_or_else(PoisonError::into_inner));
+    let Some(listen) = plan().metrics.listen.clone() else { return Ok(None) };
+    let Some(journal) = journal else {
+        let what = "[metrics] listen needs the journal, which holds the figures; leave out --no-journal";
+        return Err(Failure::usage(what));
+    };
+    let page = move || voices::page(&plan(), &journal, SystemClock.now()).text();
+    let server = Server::start(&listen, Box::new(page))?;
+    context.output.detail(&format!("figures at http://{}/metrics", server.address()));
+    Ok(Some(server))
 }
 
 fn say(output: &Output, told: &Told<'_>) {

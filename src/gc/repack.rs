@@ -13,10 +13,11 @@ use crate::progress::Progress;
 use crate::repository::Repository;
 use crate::repository::encode::{FrameBuilder, SealedFrame};
 use crate::repository::footer::read_footer;
+use crate::repository::frames::Frame;
 use crate::repository::index::Found;
 use crate::repository::packer::Packer;
 use crate::repository::place::PackInfo;
-use crate::repository::reader::{Frame, Reader};
+use crate::repository::reader::Reader;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -1,6 +1,8 @@
 //! A judgement as JSON, as it stands in the status file, and what has changed since the one before.
 
-use super::{Figures, Finding, Status, Verdict};
+use super::{Figures, Finding, Space, Status, Verdict};
+use crate::clock::Timestamp;
+use crate::codes::Code;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::os::aside;
 use serde::{Deserialize, Serialize};
@@ -55,6 +57,7 @@ pub fn json(status: &Status) -> Value {
     json!({
         "message_type": "health",
         "verdict": status.verdict,
+        "seen": status.seen,
         "time": status.now.rfc3339(),
         "host": status.host,
         "repository": status.place,
@@ -72,6 +75,66 @@ pub fn json(status: &Status) -> Value {
         "databases_looked_at": status.live,
         "unknown": status.unknown,
     })
+}
+
+/// A judgement from what another process wrote as `json`; what it lacks is not known.
+pub fn parse(value: &Value) -> Option<Status> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let some = |value: &Value| value.as_str().map(str::to_owned);
+    let finding = |f: &Value| {
+        let code = Code::ALL.iter().find(|code| f["code"] == code.word())?;
+        let severity = serde_json::from_value(f["severity"].clone()).ok()?;
+        let mut finding = Finding::new(*code, severity, text(&f["subject"]), text(&f["cause"]));
+        (finding.consequence, finding.next) = (text(&f["consequence"]), text(&f["next"]));
+        Some(finding)
+    };
+    let series = |s: &Value| Figures {
+        name: text(&s["name"]),
+        host: text(&s["host"]),
+        set: some(&s["set"]),
+        snapshots: s["snapshots"].as_u64().unwrap_or(0),
+        age_seconds: s["age_seconds"].as_u64(),
+        good_age_seconds: s["good_age_seconds"].as_u64(),
+        max_age_seconds: s["max_age_seconds"].as_u64(),
+        files: s["files"].as_u64().unwrap_or(0),
+        bytes: s["bytes"].as_u64().unwrap_or(0),
+        added: s["added_bytes"].as_u64().unwrap_or(0),
+    };
+    let list = |name: &str| value[name].as_array().cloned().unwrap_or_default();
+    let space = value["free_bytes"].as_u64().zip(value["total_bytes"].as_u64());
+    Some(Status {
+        now: Timestamp::parse_rfc3339(value["time"].as_str()?)?,
+        host: text(&value["host"]),
+        place: text(&value["repository"]),
+        profile: some(&value["profile"]),
+        target: some(&value["target"]),
+        verdict: serde_json::from_value(value["verdict"].clone()).ok()?,
+        seen: value["seen"].as_bool().unwrap_or(false),
+        findings: list("findings").iter().map(finding).collect::<Option<_>>()?,
+        series: list("series").iter().map(series).collect(),
+        snapshots: value["snapshots"].as_u64().unwrap_or(0),
+        space: space.map(|(free, total)| Space { free, total }),
+        days_left: value["days_left"].as_f64(),
+        check_age_seconds: value["check_age_seconds"].as_u64(),
+        read_age_seconds: value["read_age_seconds"].as_u64(),
+        drill_age_seconds: value["drill_age_seconds"].as_u64(),
+        live: value["databases_looked_at"].as_u64().unwrap_or(0),
+        unknown: list("unknown").iter().map(text).collect(),
+    })
+}
+
+/// The judgement as it would be at a later moment, as far as time alone changes it: what is old has become older.
+pub fn aged(mut status: Status, now: Timestamp) -> Status {
+    let later = u64::try_from(now.secs - status.now.secs).unwrap_or(0);
+    let older = |seconds: &mut Option<u64>| *seconds = seconds.map(|s| s.saturating_add(later));
+    older(&mut status.check_age_seconds);
+    older(&mut status.read_age_seconds);
+    older(&mut status.drill_age_seconds);
+    for series in &mut status.series {
+        older(&mut series.age_seconds);
+        older(&mut series.good_age_seconds);
+    }
+    status
 }
 
 /// What is new, worse, better or gone since the judgement that `before` is the file of.
@@ -149,7 +212,6 @@ pub fn keep(status: &Status, file: &Path, log: Option<&Path>) -> Result<Vec<Aler
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codes::Code;
 
     fn status(findings: &[(Code, Verdict, &str)]) -> Status {
         let one = |(code, severity, subject): &(Code, Verdict, &str)| {
@@ -170,6 +232,8 @@ mod tests {
         assert_eq!(told(None, &first), ["new space-low a", "new live-gone b"]);
         assert!(told(Some(&first), &first).is_empty());
         let second = status(&[(Code::SpaceLow, Verdict::Critical, "a")]);
+        let again = parse(&json(&first)).expect("as it was");
+        assert_eq!((again.findings.as_slice(), again.verdict), (first.findings.as_slice(), first.verdict));
         assert_eq!(told(Some(&first), &second), ["worse space-low a", "gone live-gone b"]);
         assert_eq!(told(Some(&second), &first), ["better space-low a", "new live-gone b"]);
         assert_eq!(changes(Some(b"{ torn"), &second).len(), 1);

@@ -40,7 +40,8 @@ pub fn gather(repository: &Repository, options: &Options<'_>, progress: &Progres
     let listing = list(repository)?;
     let now = options.clock.now();
     let mut facts = of_listing(&listing, now);
-    facts.place = repository.backend().location();
+    let place = options.place.and_then(|place| std::path::absolute(place).ok());
+    facts.place = place.map_or_else(|| repository.backend().location(), |place| place.display().to_string());
     facts.host = host_name();
     (facts.copies_missing, facts.parity_missing) = missing(repository)?;
     facts.space = options.place.and_then(|place| {

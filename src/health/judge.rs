@@ -42,6 +42,7 @@ pub fn judge(facts: &Facts, limits: &Limits) -> Status {
         profile: facts.profile.clone(),
         target: facts.target.clone(),
         verdict: found.iter().map(|f| f.severity).max().unwrap_or_default(),
+        seen: true,
         findings: found,
         series,
         snapshots: facts.snapshots,
@@ -87,7 +88,9 @@ impl Judge<'_> {
         let by_name = |w: &&Wanted| {
             series.set.as_deref() == Some(&w.set) && series.profile.as_deref().is_none_or(|p| p == w.profile)
         };
-        let by_paths = |w: &&Wanted| series.host == self.facts.host && same_paths(&series.paths, &w.paths);
+        // What is of a set says so; what was made before there were sets is known by its paths.
+        let nameless = series.set.is_none() && series.host == self.facts.host;
+        let by_paths = |w: &&Wanted| nameless && same_paths(&series.paths, &w.paths);
         let wanted = &self.facts.wanted;
         wanted.iter().find(by_name).or_else(|| wanted.iter().find(by_paths))
     }
@@ -204,7 +207,7 @@ impl Judge<'_> {
             let has = |s: &Series| {
                 let named = s.set.as_deref() == Some(&wanted.set)
                     && s.profile.as_deref().is_none_or(|p| p == wanted.profile);
-                named || (s.host == self.facts.host && same_paths(&s.paths, &wanted.paths))
+                named || (s.set.is_none() && s.host == self.facts.host && same_paths(&s.paths, &wanted.paths))
             };
             if !self.facts.series.iter().any(has) {
                 let severity =
@@ -231,7 +234,8 @@ impl Judge<'_> {
         let good_age_seconds = newest.map(|t| age(facts.now, t));
         let figures = Figures { good_age_seconds, ..Figures::default() };
         self.fresh("all backups", &figures, max_age, class);
-        self.unknown.push("how fresh backups have to be: neither a profile nor --max-age says it".to_owned());
+        self.unknown
+            .push("how fresh backups have to be: neither a profile nor --fresh-within says it".to_owned());
     }
 
     fn records(&mut self) {

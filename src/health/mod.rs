@@ -128,6 +128,14 @@ impl LiveDepth {
         }
     }
 
+    pub fn word(self) -> &'static str {
+        match self {
+            LiveDepth::Full => "full",
+            LiveDepth::Quick => "quick",
+            LiveDepth::Off => "off",
+        }
+    }
+
     pub fn depth(self) -> Option<Depth> {
         match self {
             LiveDepth::Full => Some(Depth::Full),
@@ -296,6 +304,8 @@ pub struct Status {
     pub profile: Option<String>,
     pub target: Option<String>,
     pub verdict: Verdict,
+    /// The repository could be looked at; otherwise nothing else here says anything about it.
+    pub seen: bool,
     /// The worst first.
     pub findings: Vec<Finding>,
     pub series: Vec<Figures>,

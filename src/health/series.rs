@@ -106,12 +106,25 @@ pub fn of(listing: &Listing) -> Vec<Series> {
     all
 }
 
+/// A set keeps its history when its sources change; what is of no set is known by its paths.
 fn key(record: &Snapshot) -> String {
-    record.paths.join("\n")
+    match &record.expected {
+        Some(expected) => format!("{}\n{}\n", expected.profile, expected.set),
+        None => record.paths.join("\n"),
+    }
 }
 
 fn begun(record: &Snapshot) -> Series {
-    Series { host: record.hostname.clone(), paths: record.paths.clone(), ..Series::default() }
+    let expected = record.expected.as_ref();
+    Series {
+        host: record.hostname.clone(),
+        paths: record.paths.clone(),
+        profile: expected.map(|e| e.profile.clone()),
+        set: expected.map(|e| e.set.clone()),
+        class: expected.map(|e| Class::named(&e.class)),
+        max_age: expected.and_then(|e| e.max_age_seconds).map(Duration::from_secs),
+        ..Series::default()
+    }
 }
 
 fn point(listed: &Listed, rules: &[RulesTried]) -> Point {

@@ -93,7 +93,7 @@ impl<'a> Text<'a> {
                     escaped = false;
                     i += 1;
                 } else {
-                    i = plain_end(piece, i).0;
+                    i = plain_end(piece, i);
                     match piece.get(i) {
                         Some(b'"') => in_string = false,
                         Some(b'\\') => escaped = true,

@@ -12,6 +12,7 @@ pub mod records;
 mod scan;
 pub mod splice;
 pub mod stream;
+mod utf8;
 
 pub use scan::hash as quick_hash;
 use std::fmt;

@@ -43,6 +43,7 @@ const ONES: u64 = 0x0101_0101_0101_0101;
 const TOPS: u64 = 0x8080_8080_8080_8080;
 
 /// How many bytes from `at` on are such that `stops`, of eight of them, leaves their top bits clear.
+#[inline]
 fn run(bytes: &[u8], mut at: usize, stops: impl Fn(u64) -> u64, one: impl Fn(u8) -> bool) -> usize {
     while let Some(Ok(eight)) = bytes.get(at..at + 8).map(<[u8; 8]>::try_from) {
         let stops = stops(u64::from_le_bytes(eight)) & TOPS;
@@ -76,32 +77,14 @@ pub fn behind_spaces(bytes: &[u8], at: usize) -> usize {
     run(bytes, at, stops, |byte| byte == b' ')
 }
 
-/// Where the plain part of a string ends: at a quote, a backslash or a control character; and whether it holds bytes
-/// that are not ASCII.
-pub fn plain_end(bytes: &[u8], mut at: usize) -> (usize, bool) {
-    let zero = |word: u64| word.wrapping_sub(ONES) & !word & TOPS;
-    let mut high = false;
-    loop {
-        while let Some(Ok(eight)) = bytes.get(at..at + 8).map(<[u8; 8]>::try_from) {
-            let word = u64::from_le_bytes(eight);
-            let ends = zero(word ^ (ONES * 0x22))
-                | zero(word ^ (ONES * 0x5c))
-                | (word.wrapping_sub(ONES * 0x20) & !word & TOPS);
-            let upto = if ends == 0 { 8 } else { ends.trailing_zeros() as usize / 8 };
-            // Only what stands before the end belongs to the string.
-            let before = if upto == 8 { TOPS } else { TOPS & ((1u64 << (8 * upto)) - 1) };
-            high |= word & before != 0;
-            at += upto;
-            if upto < 8 {
-                return (at, high);
-            }
-        }
-        match bytes.get(at) {
-            None | Some(b'"' | b'\\' | 0..=0x1f) => return (at, high),
-            Some(byte) => high |= *byte >= 0x80,
-        }
-        at += 1;
-    }
+/// Where the plain part of a string ends: at a quote, a backslash or a control character.
+#[inline]
+pub fn plain_end(bytes: &[u8], at: usize) -> usize {
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let stops = |word: u64| {
+        zero(word ^ (ONES * 0x22)) | zero(word ^ (ONES * 0x5c)) | (word.wrapping_sub(ONES * 0x20) & !word)
+    };
+    run(bytes, at, stops, |byte| !matches!(byte, b'"' | b'\\' | 0..=0x1f))
 }
 
 /// A hash that tells keys apart; nothing but remarks depends on it.

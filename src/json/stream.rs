@@ -3,6 +3,7 @@
 //! Bounded whatever the text: a bit and a number for each open level, the keys of open objects as hashes.
 
 use super::scan::{Digits, behind_digits, behind_spaces, hash, plain_end};
+use super::utf8::Utf8;
 use super::{DEPTH_MAX, Fault, Form, Sort};
 
 /// Keys of open objects that are remembered; where there are more, nobody looks for one that stands twice.
@@ -64,8 +65,7 @@ pub struct Validator {
     key_kept: bool,
     /// The unit of `\u` that is being read.
     unit: u16,
-    /// Bytes of a character cut by the end of a piece.
-    cut: ([u8; 4], usize),
+    utf8: Utf8,
     /// Bytes before this piece, and where the line began.
     offset: u64,
     line: u64,
@@ -87,7 +87,7 @@ impl Validator {
             key: Vec::new(),
             key_kept: false,
             unit: 0,
-            cut: ([0; 4], 0),
+            utf8: Utf8::default(),
             offset: 0,
             line: 1,
             line_start: 0,
@@ -111,6 +111,7 @@ impl Validator {
 
     /// The next piece of the text.
     pub fn feed(&mut self, bytes: &[u8]) {
+        self.utf8.begin(bytes);
         let mut at = 0;
         while at < bytes.len() && self.state != State::Failed {
             at = self.step(bytes, at);
@@ -230,9 +231,11 @@ impl Validator {
             (State::After, b',') => {
                 let in_object = self.levels.last().is_some_and(|l| l.is_object);
                 self.state = if in_object { State::Key(false) } else { State::Value(false) };
-                if in_object && bytes.get(at + 1) == Some(&b'"') {
-                    return self.begin_text(bytes, at + 1, true);
-                }
+                let next = self.gap(bytes, at + 1);
+                return match bytes.get(next) {
+                    Some(b'"') => self.begin_text(bytes, next, in_object),
+                    _ => next,
+                };
             }
             (State::After, b'}') if self.levels.last().is_some_and(|l| l.is_object) => self.close(),
             (State::After, b']') if self.levels.last().is_some_and(|l| !l.is_object) => self.close(),
@@ -249,7 +252,25 @@ impl Validator {
         }
         self.levels.push(Level { is_object, keys: self.keys.len() as u32 });
         self.state = if is_object { State::Key(true) } else { State::Value(true) };
-        at + 1
+        let next = self.gap(bytes, at + 1);
+        match bytes.get(next) {
+            Some(b'"') => self.begin_text(bytes, next, is_object),
+            _ => next,
+        }
+    }
+
+    /// Behind the space, or the end of the line and the indentation, with which most programs part what follows.
+    #[inline]
+    fn gap(&mut self, bytes: &[u8], at: usize) -> usize {
+        match bytes.get(at) {
+            Some(b' ') => at + 1,
+            Some(b'\n') if self.form == Form::Document => {
+                self.line += 1;
+                self.line_start = self.offset + at as u64 + 1;
+                behind_spaces(bytes, at + 1)
+            }
+            _ => at,
+        }
     }
 
     fn close(&mut self) {
@@ -297,10 +318,9 @@ impl Validator {
 
     /// The plain part of a string, up to its end, an escape, or the end of the piece.
     fn text(&mut self, bytes: &[u8], at: usize, is_key: bool) -> usize {
-        let (end, high) = plain_end(bytes, at);
-        if (high || self.cut.1 > 0)
-            && let Err(bad) = self.utf8(&bytes[at..end], end == bytes.len(), self.offset + at as u64)
-        {
+        let end = plain_end(bytes, at);
+        if let Err(bad) = self.utf8.check(bytes, at..end) {
+            let bad = self.offset.saturating_add_signed(bad as i64);
             self.fail_at(bad, Sort::Syntax, "it is not UTF-8");
             return bytes.len();
         }
@@ -311,10 +331,11 @@ impl Validator {
                     // What mostly follows, without a way round.
                     if bytes.get(end + 1) == Some(&b':') {
                         self.state = State::Value(false);
-                        return match bytes.get(end + 2) {
-                            Some(b'"') => self.begin_text(bytes, end + 2, false),
-                            Some(b'1'..=b'9') => self.number(bytes, end + 3, Digits::Whole),
-                            _ => end + 2,
+                        let next = self.gap(bytes, end + 2);
+                        return match bytes.get(next) {
+                            Some(b'"') => self.begin_text(bytes, next, false),
+                            Some(b'1'..=b'9') => self.number(bytes, next + 1, Digits::Whole),
+                            _ => next,
                         };
                     }
                     self.state = State::Colon;
@@ -334,36 +355,6 @@ impl Validator {
                 self.keep(is_key, &bytes[at..end]);
                 end
             }
-        }
-    }
-
-    /// Whether a part of a string, `offset` bytes into the text, is UTF-8, together with what an earlier piece left
-    /// over; if not, where it ceases to be.
-    fn utf8(&mut self, mut part: &[u8], goes_on: bool, mut offset: u64) -> Result<(), u64> {
-        while self.cut.1 > 0 {
-            let began = offset - self.cut.1 as u64;
-            let Some((first, rest)) = part.split_first() else {
-                return if goes_on { Ok(()) } else { Err(began) };
-            };
-            self.cut.0[self.cut.1.min(3)] = *first;
-            self.cut.1 += 1;
-            match std::str::from_utf8(&self.cut.0[..self.cut.1.min(4)]) {
-                Ok(_) => self.cut.1 = 0,
-                Err(e) if e.error_len().is_none() && self.cut.1 < 4 => {}
-                Err(_) => return Err(began),
-            }
-            part = rest;
-            offset += 1;
-        }
-        match std::str::from_utf8(part) {
-            Ok(_) => Ok(()),
-            Err(e) if e.error_len().is_none() && goes_on => {
-                let left = &part[e.valid_up_to()..];
-                self.cut.0[..left.len()].copy_from_slice(left);
-                self.cut.1 = left.len();
-                Ok(())
-            }
-            Err(e) => Err(offset + e.valid_up_to() as u64),
         }
     }
 

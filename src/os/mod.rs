@@ -15,6 +15,7 @@ pub mod metadata;
 pub mod owners;
 pub mod process;
 pub mod scratch;
+pub mod spool;
 pub mod signals;
 pub mod storage;
 pub mod xattr;

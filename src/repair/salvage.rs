@@ -11,10 +11,11 @@ use crate::format::{FORMAT_VERSION, FileName, limit};
 use crate::id::{ChunkId, PackId};
 use crate::repository::Repository;
 use crate::repository::encode::SealedFrame;
+use crate::repository::frames::{Frame, assemble_frame};
 use crate::repository::index::Index;
 use crate::repository::parity::{self, Mended};
 use crate::repository::random;
-use crate::repository::reader::{Frame, Reader, assemble_frame};
+use crate::repository::reader::Reader;
 
 /// What a disk refuses at a time, in bytes.
 const SECTOR: usize = 4 << 10;

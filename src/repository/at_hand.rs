@@ -1,6 +1,6 @@
 //! Frames that a reader keeps at hand, within bounds.
 
-use super::reader::Frame;
+use super::frames::Frame;
 use crate::id::PackId;
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! From plain chunks to sealed frames: solid bodies, changed chunks against their history, all decoded again and
 //! compared before they leave memory.
 
-use super::reader::{Past, frame_head};
+use super::frames::frame_head;
+use super::reader::Past;
 use super::writer::DeltaPolicy;
 use crate::compress::{Compressor, Decompressor, Kind, Level, compress_with_prefix, decompress_with_prefix};
 use crate::crypto::{ChunkSort, Keyring};

@@ -1,31 +1,23 @@
 //! From ids to plain bytes: frames are read, unsealed and expanded once while they stay in a bounded cache.
 
 use super::at_hand::{Cache, FrameKey, Kept, evict};
+use super::decoded::Decoded;
+use super::frames::Frame;
 use super::index::{Found, Index, Sources};
 use super::parity::{self, Mended};
 use crate::backend::Backend;
-use crate::compress::{Decompressor, decompress_with_prefix};
 use crate::crypto::{ChunkSort, Keyring};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::codec::{Reader as Codec, put_varint};
-use crate::format::frame::{Coding, FrameTable};
+use crate::format::frame::{Body, Coding};
 use crate::format::{FileName, limit};
 use crate::id::{ChunkId, PackId};
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Plain bytes kept at hand by default, in bytes.
 pub const CACHE_BYTES: usize = 40 << 20;
-
-thread_local! {
-    static DECOMPRESSOR: RefCell<Option<Decompressor>> = const { RefCell::new(None) };
-}
-
-/// Supplies the plain bytes of some bases, so many in all, as one string.
-pub type GiveHistory<'a> = dyn FnMut(&[ChunkId], u32) -> Result<Past> + 'a;
 
 /// The plain bytes of bases, one after another; those of a single one are not copied.
 pub enum Past {
@@ -42,112 +34,6 @@ impl Deref for Past {
             Past::Joined(bytes) => bytes,
         }
     }
-}
-
-/// An unsealed frame; bodies are expanded when first asked for.
-pub struct Frame {
-    plain: Vec<u8>,
-    table: FrameTable,
-    /// Where each body's stored bytes lie in `plain`.
-    stored: Vec<Range<usize>>,
-    expanded: Vec<OnceLock<Arc<Vec<u8>>>>,
-}
-
-/// The plain bytes in front of a frame's bodies: length of the table, the table.
-pub fn frame_head(table: &FrameTable) -> Vec<u8> {
-    let mut encoded = Vec::new();
-    table.encode(&mut encoded);
-    let mut head = Vec::with_capacity(encoded.len() + 5);
-    put_varint(&mut head, encoded.len() as u64);
-    head.extend_from_slice(&encoded);
-    head
-}
-
-/// A frame's plain bytes.
-pub fn assemble_frame(table: &FrameTable, bodies: &[u8]) -> Vec<u8> {
-    let mut plain = frame_head(table);
-    plain.extend_from_slice(bodies);
-    plain
-}
-
-impl Frame {
-    /// Unseals a whole frame and reads its table.
-    pub fn open(keyring: &Keyring, sort: ChunkSort, mut sealed: Vec<u8>) -> Result<Self> {
-        let range = keyring.unseal_in_place(sort.frame_kind(), &mut sealed)?;
-        sealed.truncate(range.end);
-        sealed.drain(..range.start);
-        Frame::parse(sealed)
-    }
-
-    /// Reads the table of an unsealed frame.
-    pub fn parse(plain: Vec<u8>) -> Result<Self> {
-        let mut r = Codec::new(&plain, "a frame");
-        let table_len = r.bounded(limit::FRAME_BYTES_MAX as u64)? as usize;
-        let mut table_bytes = Codec::new(r.take(table_len)?, "a frame's table");
-        let table = FrameTable::decode(&mut table_bytes)?;
-        table_bytes.end()?;
-        let mut at = plain.len() - r.remaining();
-        let mut stored = Vec::with_capacity(table.bodies.len());
-        for body in &table.bodies {
-            let end = at + body.stored_len as usize;
-            if end > plain.len() {
-                return Err(r.fail("a body lies outside its frame"));
-            }
-            stored.push(at..end);
-            at = end;
-        }
-        if at != plain.len() {
-            return Err(r.fail("has bytes after its bodies"));
-        }
-        let expanded = table.bodies.iter().map(|_| OnceLock::new()).collect();
-        Ok(Frame { plain, table, stored, expanded })
-    }
-
-    pub fn table(&self) -> &FrameTable {
-        &self.table
-    }
-
-    /// A body's bytes as they are stored.
-    pub fn stored(&self, number: usize) -> Option<&[u8]> {
-        self.stored.get(number).map(|range| &self.plain[range.clone()])
-    }
-
-    /// Expands body `number`; `history` supplies the prefix where one is needed.
-    pub fn expand(&self, number: usize, history: &mut GiveHistory<'_>) -> Result<Arc<Vec<u8>>> {
-        let (Some(body), Some(range)) = (self.table.bodies.get(number), self.stored.get(number)) else {
-            return Err(Error::corrupt("a frame has fewer bodies than its pack's footer says"));
-        };
-        if let Some(done) = self.expanded[number].get() {
-            return Ok(Arc::clone(done));
-        }
-        let stored = &self.plain[range.clone()];
-        let raw_len = body.raw_len();
-        let bytes = match &body.coding {
-            Coding::Raw => stored.to_vec(),
-            Coding::Zstd => expand_zstd(stored, raw_len)?,
-            Coding::Prefix(prefix) => {
-                let history = history(&prefix.bases, prefix.len)?;
-                decompress_with_prefix(stored, &history, raw_len)?
-            }
-        };
-        let bytes = Arc::new(bytes);
-        // Another thread may have been faster; either copy is right.
-        let _ = self.expanded[number].set(Arc::clone(&bytes));
-        Ok(bytes)
-    }
-}
-
-fn expand_zstd(stored: &[u8], raw_len: usize) -> Result<Vec<u8>> {
-    DECOMPRESSOR.with(|cell| {
-        let mut slot = cell.borrow_mut();
-        if slot.is_none() {
-            *slot = Some(Decompressor::new()?);
-        }
-        match slot.as_mut() {
-            Some(decompressor) => decompressor.decompress(stored, raw_len),
-            None => Err(Error::corrupt("no decompressor")),
-        }
-    })
 }
 
 /// Plain bytes of one chunk, sharing its body's memory.
@@ -173,11 +59,14 @@ struct Budget {
     /// if all its bases are.
     prove_bases: bool,
     unproved: bool,
+    /// The depth at which bases of a history of many are asked for; chunks like this one need them again.
+    scattered: Option<u8>,
 }
 
 impl Budget {
     fn whole(prove_bases: bool) -> Self {
-        Budget { depth: limit::DEPTH_MAX, bytes: limit::CLOSURE_BYTES_MAX, prove_bases, unproved: false }
+        let (depth, bytes) = (limit::DEPTH_MAX, limit::CLOSURE_BYTES_MAX);
+        Budget { depth, bytes, prove_bases, unproved: false, scattered: None }
     }
 }
 
@@ -192,6 +81,7 @@ pub struct Reader {
     vanished: AtomicBool,
     cache: Mutex<Cache>,
     cache_bytes: usize,
+    decoded: RwLock<Option<Decoded>>,
     /// `None` for readers that take damage for what it is.
     mended: Option<Mutex<MendedPacks>>,
 }
@@ -214,6 +104,7 @@ impl Reader {
             vanished: AtomicBool::new(false),
             cache: Mutex::default(),
             cache_bytes: CACHE_BYTES,
+            decoded: RwLock::default(),
             mended: None,
         }
     }
@@ -230,6 +121,11 @@ impl Reader {
     pub fn with_parity(mut self) -> Self {
         self.mended = Some(Mutex::default());
         self
+    }
+
+    /// From now on keeps what histories of many bases are made of; no longer with `None`.
+    pub fn keep_decoded(&self, decoded: Option<Decoded>) {
+        *self.decoded.write().unwrap_or_else(PoisonError::into_inner) = decoded;
     }
 
     /// Packs that are damaged and were read by way of their parity.
@@ -261,6 +157,7 @@ impl Reader {
         if budget.unproved {
             // A base may have been wrong of which there is a good copy, and what was made of it must not serve again.
             *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = Cache::default();
+            self.keep_decoded(None);
         } else if !again {
             return Err(first);
         }
@@ -343,6 +240,7 @@ impl Reader {
         let bytes = frame.expand(number, &mut |bases, len| self.history(sort, bases, len, budget))?;
         if fresh {
             self.grow((found.pack.id, found.place.offset), &frame, bytes.len());
+            self.keep_base(body, &bytes, budget);
         }
         let slot = usize::from(found.place.slot);
         let start = body.chunks.iter().take(slot).map(|c| c.len as usize).sum();
@@ -357,29 +255,55 @@ impl Reader {
         frame.expand(number, &mut |bases, len| self.history(sort, bases, len, &mut budget))
     }
 
+    /// Bases of many, and whole copies below them; what lies between serves one chunk only.
+    fn keep_base(&self, body: &Body, plain: &[u8], budget: &Budget) {
+        let Some(depth) = budget.scattered else { return };
+        if (depth == budget.depth || !matches!(body.coding, Coding::Prefix(_)))
+            && let Some(decoded) = self.decoded.write().unwrap_or_else(PoisonError::into_inner).as_mut()
+        {
+            decoded.keep(body, plain);
+        }
+    }
+
     /// The bases' plain bytes, one after another.
     fn history(&self, sort: ChunkSort, bases: &[ChunkId], len: u32, budget: &mut Budget) -> Result<Past> {
-        let deeper = budget.depth.checked_sub(1);
+        let (above, scattered) = (budget.depth, budget.scattered);
+        let deeper = above.checked_sub(1);
         budget.depth = deeper.ok_or_else(|| Error::corrupt("a history nested too deeply"))?;
-        let mut history = Vec::with_capacity((len as usize).min(limit::PREFIX_BYTES_MAX));
+        if bases.len() > 1 && scattered.is_none() {
+            budget.scattered = Some(budget.depth);
+        }
+        let past = self.gather(sort, bases, len as usize, budget);
+        // Another copy may be tried after a failure: it must not find the depth used up.
+        (budget.depth, budget.scattered) = (above, scattered);
+        past
+    }
+
+    fn gather(&self, sort: ChunkSort, bases: &[ChunkId], len: usize, budget: &mut Budget) -> Result<Past> {
+        let mut history = Vec::with_capacity(len.min(limit::PREFIX_BYTES_MAX));
         for base in bases {
-            let fetched = self.fetch(sort, base, budget.prove_bases, budget);
-            // Another copy may be tried after a failure: it must not find the depth used up.
-            let chunk = fetched.inspect_err(|_| budget.depth += 1)?;
-            if history.len() + chunk.len() > len as usize {
+            if budget.scattered.is_some() && !budget.prove_bases && self.append_decoded(base, &mut history)? {
+                budget.unproved = true;
+            } else {
+                let chunk = self.fetch(sort, base, budget.prove_bases, budget)?;
+                if bases.len() == 1 && chunk.len() == len {
+                    return Ok(Past::One(chunk));
+                }
+                history.extend_from_slice(&chunk);
+            }
+            if history.len() > len {
                 return Err(Error::corrupt("a history longer than stated"));
             }
-            if bases.len() == 1 && chunk.len() == len as usize {
-                budget.depth += 1;
-                return Ok(Past::One(chunk));
-            }
-            history.extend_from_slice(&chunk);
         }
-        budget.depth += 1;
-        if history.len() != len as usize {
+        if history.len() != len {
             return Err(Error::corrupt("a history shorter than stated"));
         }
         Ok(Past::Joined(history))
+    }
+
+    fn append_decoded(&self, id: &ChunkId, out: &mut Vec<u8>) -> Result<bool> {
+        let decoded = self.decoded.read().unwrap_or_else(PoisonError::into_inner);
+        decoded.as_ref().map_or(Ok(false), |decoded| decoded.get(id, out))
     }
 
     /// Stored and plain bytes of the whole copy that a chunk goes back to: what such bytes compress to by themselves.

@@ -30,7 +30,9 @@ use crate::format::entry::Metadata;
 use crate::id::{ChunkId, SnapshotId};
 use crate::manifest::walk::Groups;
 use crate::os::dir::Status;
+use crate::os::storage;
 use crate::progress::{Progress, Report};
+use crate::repository::decoded::Decoded;
 use crate::repository::reader::Reader;
 use select::Select;
 use std::ops::Range;
@@ -39,6 +41,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use stage::{Stage, is_stage};
+
+/// Bytes of a disk that nothing temporary is put into.
+const SPARE_BYTES: u64 = 1 << 30;
 
 /// What happens to something that stands in the target already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -162,6 +167,14 @@ impl Plan {
     #[must_use]
     pub fn with_stage(self, stage: Option<Stage>) -> Self {
         Plan { stage, ..self }
+    }
+
+    /// Room for what is decoded once and needed often, beside the target, of which it must take nothing away.
+    fn room_for_decoded(&self) -> Option<Decoded> {
+        let scratch = self.options.in_place.as_ref().map(|in_place| in_place.scratch.as_path());
+        let dir = scratch.or_else(|| self.target.ancestors().find(|path| path.is_dir()))?;
+        let room = storage::free_bytes(dir).ok()?.saturating_sub(2 * self.bytes + SPARE_BYTES);
+        (room > 0).then(|| Decoded::new(dir, room))
     }
 }
 
@@ -329,5 +342,8 @@ pub fn compare(
 /// Restores. What fails is reported and counted, and the rest goes on; only a full disk, a target that cannot be
 /// used and the user's wish end it early.
 pub fn execute(reader: &Reader, plan: Plan, progress: &Progress, report: &dyn Report) -> Result<Summary> {
-    batch::execute(reader, &plan, progress, report)
+    reader.keep_decoded(plan.room_for_decoded());
+    let done = batch::execute(reader, &plan, progress, report);
+    reader.keep_decoded(None);
+    done
 }

@@ -3,6 +3,7 @@
 use super::after;
 use super::child::{self, Call, Heard};
 use super::steps::{self, Stop};
+use super::voices;
 use crate::clock::Clock;
 use crate::hooks;
 use crate::job::{HookRun, Job, Outcome, Trigger};
@@ -103,6 +104,8 @@ pub enum Event<'a> {
     HookFailed(&'a HookRun),
     /// Something about the job could not be written down; the job itself is as it is.
     NotWritten(&'a str),
+    /// Somebody could not be told of it.
+    NotTold(&'a str),
 }
 
 /// Hears what happens while jobs run.
@@ -134,6 +137,10 @@ pub struct Cycle {
 impl Runner for Cycle {
     fn run(&self, job: &Job, trigger: Trigger) -> JobReport {
         let (begun, start) = (Instant::now(), self.clock.now());
+        let failed_before = self.failures(job);
+        for text in voices::before(&self.plan, job) {
+            (self.hear)(job, &Event::NotTold(&text));
+        }
         let mut report = match self.plan.job_or_error(job) {
             Ok(plan) => Turn { cycle: self, plan, trigger, begun }.run(),
             Err(e) => {
@@ -145,7 +152,20 @@ impl Runner for Cycle {
         for text in after::write_down(self, &report, trigger, start) {
             (self.hear)(job, &Event::NotWritten(&text));
         }
+        let (journal, how) = (self.journal.as_ref(), (trigger, failed_before));
+        for text in voices::after(&self.plan, journal, &report, how, self.clock.now()) {
+            (self.hear)(job, &Event::NotTold(&text));
+        }
         report
+    }
+}
+
+impl Cycle {
+    /// How often the job failed in a row until now.
+    fn failures(&self, job: &Job) -> u32 {
+        let states = self.journal.as_ref().and_then(|journal| journal.states(&self.plan.profile).ok());
+        let state = states.and_then(|(states, _)| states.get(&job.to_string()).cloned());
+        state.map_or(0, |state| state.consecutive_failures)
     }
 }
 

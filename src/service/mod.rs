@@ -10,3 +10,5 @@ pub mod install;
 pub mod keeper;
 pub mod watch;
 mod steps;
+pub mod voices;
+pub mod report;

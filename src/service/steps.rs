@@ -28,10 +28,11 @@ pub fn of(plan: &Plan, job: &JobPlan, trigger: Trigger, own: &[OsString]) -> Vec
             targets.map(|target| stop(target, vec![step(job.job.word(), &[], own)])).collect()
         }
         Job::Health | Job::Report => {
+            let words: &[&str] = if job.job == Job::Report { &["--send"] } else { &[] };
             vec![Stop {
                 target: String::new(),
                 optional: false,
-                steps: vec![step(job.job.word(), &[], own)],
+                steps: vec![step(job.job.word(), words, own)],
                 needs: None,
             }]
         }

@@ -3,6 +3,8 @@
 //! The check of a profile and its published schema both read these tables, so that neither can know a key that the other
 //! does not.
 
+use super::keys_told;
+
 /// What a key takes.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
@@ -52,11 +54,11 @@ pub struct Key {
     pub about: &'static str,
 }
 
-const fn key(name: &'static str, kind: Kind, about: &'static str) -> Key {
+pub(super) const fn key(name: &'static str, kind: Kind, about: &'static str) -> Key {
     Key { name, kind, about }
 }
 
-const fn group(keys: &'static [Key], options_of: Option<&'static str>) -> Group {
+pub(super) const fn group(keys: &'static [Key], options_of: Option<&'static str>) -> Group {
     Group { keys, options_of }
 }
 
@@ -96,13 +98,13 @@ const OPTIONAL: Key = key("optional", Kind::Truth, "That it is not there is no f
 const FROM: Key =
     key("from", Kind::Text, "The target whose snapshots are copied here, instead of another backup");
 
-const SCHEDULE: Key = key(
+pub(super) const SCHEDULE: Key = key(
     "schedule",
     Kind::Schedule,
     "When: `hourly`, `every 6h`, a cron line or systemd's OnCalendar form; or a list of these",
 );
 const TARGETS: Key = key("targets", Kind::Texts, "Names of targets; all without it");
-const HOOKS_KEY: Key = key("hooks", HOOKS, "Commands around the job");
+pub(super) const HOOKS_KEY: Key = key("hooks", HOOKS, "Commands around the job");
 
 const WATCH: &[Key] = &[
     key("debounce", Kind::Span, "Back up when nothing has changed for this long (5s)"),
@@ -174,6 +176,14 @@ pub const SECTIONS: &[Key] = &[
     key("check", Kind::Table(group(JOB, Some("check"))), "Look for damage"),
     key("drill", Kind::Table(group(JOB, Some("drill"))), "Try a restore"),
     key("copy", Kind::Table(group(JOB, Some("copy"))), "Copies to the targets with `from`"),
+    key(
+        "health",
+        Kind::Table(group(keys_told::HEALTH, Some("health"))),
+        "Whether all is well, and beyond which it is not",
+    ),
+    key("report", Kind::Table(group(keys_told::REPORT, Some("report"))), "What the last days brought"),
+    key("notify", Kind::Table(group(keys_told::NOTIFY, None)), "Who is told of what"),
+    key("metrics", Kind::Table(group(keys_told::METRICS, None)), "Figures for Prometheus"),
     key("jobs", Kind::Table(group(JOBS, None)), "How jobs run that nobody waits for"),
     key(
         "journal",

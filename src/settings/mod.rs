@@ -6,8 +6,11 @@
 mod checked;
 pub mod document;
 pub mod keys;
+mod keys_told;
 mod parse;
 pub mod plan;
+pub mod plan_health;
+pub mod plan_notify;
 pub mod profile;
 pub mod schema;
 pub mod secrets;

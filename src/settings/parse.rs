@@ -6,12 +6,15 @@ use super::plan::{
     BackupSet, Battery, Class, Hook, HookCommand, Hooks, IoClass, JobPlan, Minimum, OnFailure, PRIMARY, Plan,
     RunLimits, Target, Watch,
 };
+use super::plan_health::{HealthLimits, MetricsPlan};
+use super::plan_notify::Notify;
 use super::sources;
 use crate::calendar::{self, Expression};
 use crate::clock::{Timestamp, Zone};
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::units::{parse_bytes, parse_duration};
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
@@ -54,9 +57,25 @@ pub fn plan(document: &Document, file: &Path) -> Result<Plan> {
         hooks: hooks(section("global"))?,
         run,
         journal_keep: span(section("journal"), "keep")?.unwrap_or(JOURNAL_KEEP),
+        health: told(document, "health", HealthLimits::check)?,
+        notify: told(document, "notify", Notify::check)?,
+        metrics: told(document, "metrics", MetricsPlan::check)?,
         sets: in_order(sets),
         targets,
     })
+}
+
+/// A section that its type reads itself.
+fn told<T: Default + DeserializeOwned>(
+    document: &Document,
+    name: &str,
+    check: fn(&T) -> Result<()>,
+) -> Result<T> {
+    let Some(node) = document.table.get(name) else { return Ok(T::default()) };
+    let value: T =
+        serde_json::from_value(node.to_json()).map_err(|e| node.place.error(format!("[{name}] {e}")))?;
+    check(&value).map_err(|e| node.place.error(e))?;
+    Ok(value)
 }
 
 /// The age at which the newest snapshot shows that two runs were missed; unknown without a schedule.

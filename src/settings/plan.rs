@@ -3,6 +3,8 @@
 //! Plain values; `settings::parse` makes them of a profile's files and has checked all of it: names are unique, what is
 //! named exists, schedules and sizes can be read.
 
+use super::plan_health::{HealthLimits, MetricsPlan};
+use super::plan_notify::Notify;
 use crate::calendar::Expression;
 use crate::error::{Error, Result};
 use crate::job::Job;
@@ -35,6 +37,9 @@ pub struct Plan {
     pub run: RunLimits,
     /// How long the journal keeps what happened.
     pub journal_keep: Duration,
+    pub health: HealthLimits,
+    pub notify: Notify,
+    pub metrics: MetricsPlan,
 }
 
 impl Plan {

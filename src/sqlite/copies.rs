@@ -4,11 +4,12 @@ use super::ffi::Database;
 use super::image::Image;
 use super::pin::{How, Missed, Pin, Rules, Tried, extent, missed, untouched};
 use super::place::Place;
-use super::scratch::{Plain, ScratchDir, Spool};
+use super::scratch::{Plain, ScratchDir};
 use crate::clock::Timestamp;
 use crate::error::{Context, Result};
 use crate::os::dir::Status;
 use crate::os::metadata::touched_since;
+use crate::os::spool::Spool;
 use std::path::Path;
 
 /// Pages are copied in pieces of this many bytes.

@@ -19,7 +19,7 @@ use snapkeep::format::segment::Segment;
 use snapkeep::format::snapshot::{self, Note, SessionInfo, Snapshot};
 use snapkeep::format::{FileName, Folder, HEADER_LEN, decode_header, encode_header};
 use snapkeep::id::{ChunkId, Name, hex, unhex};
-use snapkeep::repository::reader::assemble_frame;
+use snapkeep::repository::frames::assemble_frame;
 use snapkeep::repository::snapshots::encode_path;
 use std::sync::Arc;
 

@@ -511,6 +511,8 @@ fn sample(name: &str, schema: &Value, root: &Value) -> Value {
     match name {
         "schedule" if is("string") => return json!("daily"),
         "time-zone" => return json!("UTC"),
+        "on" => return json!("failure"),
+        "file" => return json!("/x/y.prom"),
         _ => {}
     }
     if is("boolean") {
