@@ -257,10 +257,10 @@ impl Keeper {
         }
     }
 
-    /// Files of a job that watches have changed.
-    pub fn changed(&mut self, job: &Job, now: Timestamp) {
+    /// Files of a job that watches have changed, between `since` and now.
+    pub fn changed(&mut self, job: &Job, since: Timestamp, now: Timestamp) {
         if let Some(entry) = self.entries.iter_mut().find(|e| e.duty.job == *job && e.duty.watch.is_some()) {
-            entry.changed = Some(entry.changed.map_or((now, now), |(first, _)| (first, now)));
+            entry.changed = Some(entry.changed.map_or((since, now), |(first, _)| (first, now)));
         }
     }
 

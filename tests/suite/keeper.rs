@@ -278,7 +278,7 @@ fn changes_become_a_backup_when_they_rest_and_at_the_latest_after_a_while() {
             begins.push(now - from);
             end = Some(now + 2);
         }
-        keeper.changed(&app, secs(now));
+        keeper.changed(&app, secs(now), secs(now));
     }
     assert_eq!(begins, [60, 120, 180, 240], "never later than the delay");
     // And then rests.
@@ -286,10 +286,10 @@ fn changes_become_a_backup_when_they_rest_and_at_the_latest_after_a_while() {
     assert_eq!(keeper.wake(), Some(secs(from + 300)));
     assert_eq!(begun(&mut keeper, secs(from + 300)).len(), 1);
     keeper.done(&app, false);
-    keeper.changed(&app, secs(from + 300));
+    keeper.changed(&app, secs(from + 300), secs(from + 300));
     assert_eq!(keeper.wake(), Some(secs(from + 305)), "it rests");
     assert_eq!(begun(&mut keeper, secs(from + 305)).len(), 1);
-    keeper.changed(&app, secs(from + 306));
+    keeper.changed(&app, secs(from + 306), secs(from + 306));
     assert!(begun(&mut keeper, secs(from + 400)).is_empty(), "not beside itself");
     keeper.done(&app, false);
     assert_eq!(
@@ -302,7 +302,7 @@ fn changes_become_a_backup_when_they_rest_and_at_the_latest_after_a_while() {
     let mut rests = Vec::new();
     for _ in 0..6 {
         keeper.done(&app, true);
-        keeper.changed(&app, secs(now));
+        keeper.changed(&app, secs(now), secs(now));
         let at = keeper.wake().expect("due").secs;
         rests.push(at - now);
         now = at;
@@ -310,8 +310,30 @@ fn changes_become_a_backup_when_they_rest_and_at_the_latest_after_a_while() {
     }
     assert_eq!(rests, [10, 20, 40, 60, 60, 60]);
     keeper.done(&app, false);
-    keeper.changed(&app, secs(now));
+    keeper.changed(&app, secs(now), secs(now));
     assert_eq!(keeper.wake(), Some(secs(now + 5)));
+}
+
+#[test]
+fn a_job_for_all_repositories_is_not_passed_for_ever_by_those_for_one() {
+    let now = at("2026-11-21T10:00:00Z");
+    let duties = vec![
+        duty("backup:a", &["every 1h"], &["p"]),
+        duty("forget", &["every 1h"], &["p", "u"]),
+        duty("backup:b", &["every 1h"], &["u"]),
+        duty("health", &["every 1h"], &[]),
+    ];
+    let mut keeper = Keeper::new(duties, Zone::UTC, &JobStates::new(), now);
+    let jobs = |starts: Vec<Start>| starts.into_iter().map(|s| s.job.to_string()).collect::<Vec<_>>();
+    assert_eq!(
+        jobs(begun(&mut keeper, now)),
+        ["backup:a", "health"],
+        "b waits for forget, which waits for a"
+    );
+    keeper.done(&job("backup:a"), false);
+    assert_eq!(jobs(begun(&mut keeper, now)), ["forget"]);
+    keeper.done(&job("forget"), false);
+    assert_eq!(jobs(begun(&mut keeper, now)), ["backup:b"]);
 }
 
 #[test]

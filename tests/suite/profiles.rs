@@ -198,6 +198,10 @@ fn a_dead_target_costs_no_other_one() {
     assert!(!home.path("mountpoint/backup").exists(), "nothing is made that was not asked for");
     let last = lines.last().expect("a summary");
     assert_eq!((last["message_type"].as_str(), last["code"].as_u64()), (Some("summary"), Some(12)));
+    let (lines, code) = back_up(&home, &["-P", "many", "copy"]);
+    assert_eq!((code, lines[0]["job"].as_str(), lines.len()), (0, Some("copy:copied"), 2), "{lines:?}");
+    let copied = &lines[0]["summary"];
+    assert_eq!((copied["copied"].as_u64(), copied["skipped"].as_u64()), (Some(0), Some(1)));
     // A disk that was there and is not any more is not made anew on the disk below.
     std::fs::rename(home.path("new"), home.path("unplugged")).expect("renamed");
     let (lines, _) = back_up(&home, &["-P", "many", "--to", "new", "backup"]);
