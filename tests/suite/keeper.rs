@@ -3,7 +3,7 @@
 use crate::shelf::Random;
 use snapkeep::calendar::Expression;
 use snapkeep::clock::{Timestamp, Zone};
-use snapkeep::job::{Job, Trigger};
+use snapkeep::job::{Job, Outcome, Trigger};
 use snapkeep::journal::JobStates;
 use snapkeep::service::guards::Machine;
 use snapkeep::service::keeper::{Duty, Keeper, Start};
@@ -250,6 +250,9 @@ fn first_runs_missed_runs_and_intervals() {
     states.entry("check".to_owned()).or_default().last_start = Some("2026-11-20T09:00:00Z".to_owned());
     assert_eq!(fresh(&states, &["every 6h"]), Some(at("2026-11-20T15:00:00Z")), "missed");
     assert_eq!(fresh(&states, &["weekly"]), Some(at("2026-11-23T00:00:00Z")));
+    states.entry("check".to_owned()).or_default().last_outcome = Some(Outcome::Interrupted);
+    assert_eq!(fresh(&states, &["weekly"]), Some(at("2026-11-20T09:00:00Z")), "it was cut off");
+    assert_eq!(fresh(&states, &[]), None, "by hand is by hand");
     let shares: Vec<u64> = ["backup:a", "backup:b", "forget", "check", "prune", "drill"]
         .iter()
         .map(|name| Duty::jitter("host", "app", &job(name), Duration::from_secs(300)).as_secs())
