@@ -91,6 +91,7 @@ pub fn cycle(context: &Context, stop: Arc<AtomicBool>) -> Result<Cycle, Failure>
         own: own.map(|(sub, command)| given(sub, command, false)).unwrap_or_default(),
         only: context.global.to.clone(),
         aloud: false,
+        rehearsal: context.global.dry_run,
         stop,
         journal: journal(context),
         clock: Arc::new(SystemClock),
