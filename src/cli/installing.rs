@@ -103,7 +103,7 @@ fn warn(context: &Context, plan: &Plan) {
         plan.sets.iter().filter(|set| set.watch.is_some()).map(|set| set.name.as_str()).collect();
     if !watching.is_empty() {
         let what = format!(
-            "timers see no changes: {} watched only by `snapkeep watch` or `snapkeep daemon`",
+            "timers see no files change; `snapkeep daemon` and `snapkeep watch` do, for {}",
             watching.join(", ")
         );
         context.output.warn(Code::WatchIncomplete, &what);

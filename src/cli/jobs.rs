@@ -80,7 +80,7 @@ pub fn cycle(context: &Context, stop: Arc<AtomicBool>) -> Result<Cycle, Failure>
     let matches = &context.parsed.matches;
     let command = super::command();
     // Options of other commands are about when jobs run, not about what they do.
-    let own = matches.subcommand().filter(|(word, _)| WITH_SETS.contains(word));
+    let own = matches.subcommand().filter(|(word, _)| *word == "copy" || WITH_SETS.contains(word));
     let own = own.and_then(|(word, sub)| Some((sub, command.find_subcommand(word)?)));
     let output = Arc::clone(&context.output);
     Ok(Cycle {
@@ -91,6 +91,7 @@ pub fn cycle(context: &Context, stop: Arc<AtomicBool>) -> Result<Cycle, Failure>
         own: own.map(|(sub, command)| given(sub, command, false)).unwrap_or_default(),
         only: context.global.to.clone(),
         aloud: false,
+        rehearsal: context.global.dry_run,
         stop,
         journal: journal(context),
         clock: Arc::new(SystemClock),

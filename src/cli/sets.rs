@@ -173,6 +173,20 @@ pub fn forget(context: &Context, names: &[String]) -> Outcome {
     jobs::run(context, &[Job::Forget])
 }
 
+/// Whether the profile has targets that are filled by copies and none of its targets is chosen.
+pub fn copies_are_jobs(context: &Context) -> bool {
+    let targets = context.parsed.profile.iter().flat_map(|profile| &profile.plan.targets);
+    context.global.to.is_none() && targets.into_iter().any(|target| target.from.is_some())
+}
+
+/// Fills every target that is filled by copies.
+pub fn copy(context: &Context) -> Outcome {
+    let jobs = context.parsed.profile.iter().flat_map(|profile| &profile.plan.jobs);
+    let copies: Vec<Job> =
+        jobs.map(|plan| plan.job.clone()).filter(|job| matches!(job, Job::Copy(_))).collect();
+    jobs::run(context, &copies)
+}
+
 /// Sets by their full names.
 pub fn full_names(context: &Context, names: &[String]) -> Result<Vec<String>, Failure> {
     let Some(profile) = profile(context, names)? else { return Ok(Vec::new()) };

@@ -44,7 +44,11 @@ fn states(
             message: why(report),
             ..best.map(of_summary).unwrap_or_default()
         };
-        states.entry(job_key(&job, None)).or_default().ended(&whole);
+        // A run at one of several targets says nothing of the others, and must not put off what they wait for.
+        let targets = cycle.plan.job(&report.job).map_or(0, |plan| plan.targets.len());
+        if cycle.only.is_none() || targets <= 1 {
+            states.entry(job_key(&job, None)).or_default().ended(&whole);
+        }
         for target in report.targets.iter().filter(|target| !target.target.is_empty()) {
             let begun = Timestamp {
                 secs: end.secs.saturating_sub(target.seconds as i64).max(start.secs),

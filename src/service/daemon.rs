@@ -186,8 +186,10 @@ impl<'a> Daemon<'a> {
         let rested = self.gathered.is_none_or(|at| at.elapsed() >= GATHER);
         let (Some(watching), true) = (&self.watching, self.changes && rested) else { return };
         let now = self.around.clock.now();
+        // They may have waited for us that long, and the longest delay is a promise.
+        let since = Timestamp { secs: now.secs.saturating_sub(1), nanos: now.nanos };
         for job in watching.changed() {
-            self.keeper.changed(&job, now);
+            self.keeper.changed(&job, since, now);
         }
         self.gathered = Some(Instant::now());
         self.changes = false;

@@ -6,7 +6,7 @@
 
 use crate::calendar::Expression;
 use crate::clock::{Timestamp, Zone};
-use crate::job::{Job, Trigger};
+use crate::job::{Job, Outcome, Trigger};
 use crate::journal::JobStates;
 use crate::settings::plan::Watch;
 use std::time::Duration;
@@ -43,11 +43,14 @@ impl Duty {
         self.schedule.iter().filter_map(one).min()
     }
 
-    /// The run that is planned by what is known of earlier ones; one in the past was missed. A job of which nothing is known
+    /// The run that is planned by what is known of earlier ones; one in the past was missed, or cut off. A job of which nothing is known
     /// waits for its first moment, or, where runs are a span apart, begins.
     pub fn planned(&self, states: &JobStates, now: Timestamp, zone: &Zone) -> Option<Timestamp> {
         let state = states.get(&self.job.to_string());
+        let is_cut_off = state.is_some_and(|state| state.last_outcome == Some(Outcome::Interrupted));
         match state.and_then(|state| state.started()) {
+            // What was cut off is due again.
+            Some(started) if is_cut_off && !self.schedule.is_empty() => Some(started.min(now)),
             Some(started) => self.next(started.min(now), zone),
             None => {
                 let has_interval = self.schedule.iter().any(|e| e.interval().is_some());
@@ -257,10 +260,10 @@ impl Keeper {
         }
     }
 
-    /// Files of a job that watches have changed.
-    pub fn changed(&mut self, job: &Job, now: Timestamp) {
+    /// Files of a job that watches have changed, between `since` and now.
+    pub fn changed(&mut self, job: &Job, since: Timestamp, now: Timestamp) {
         if let Some(entry) = self.entries.iter_mut().find(|e| e.duty.job == *job && e.duty.watch.is_some()) {
-            entry.changed = Some(entry.changed.map_or((now, now), |(first, _)| (first, now)));
+            entry.changed = Some(entry.changed.map_or((since, now), |(first, _)| (first, now)));
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::shelf::Random;
 use snapkeep::calendar::Expression;
 use snapkeep::clock::{Timestamp, Zone};
-use snapkeep::job::{Job, Trigger};
+use snapkeep::job::{Job, Outcome, Trigger};
 use snapkeep::journal::JobStates;
 use snapkeep::service::guards::Machine;
 use snapkeep::service::keeper::{Duty, Keeper, Start};
@@ -250,6 +250,9 @@ fn first_runs_missed_runs_and_intervals() {
     states.entry("check".to_owned()).or_default().last_start = Some("2026-11-20T09:00:00Z".to_owned());
     assert_eq!(fresh(&states, &["every 6h"]), Some(at("2026-11-20T15:00:00Z")), "missed");
     assert_eq!(fresh(&states, &["weekly"]), Some(at("2026-11-23T00:00:00Z")));
+    states.entry("check".to_owned()).or_default().last_outcome = Some(Outcome::Interrupted);
+    assert_eq!(fresh(&states, &["weekly"]), Some(at("2026-11-20T09:00:00Z")), "it was cut off");
+    assert_eq!(fresh(&states, &[]), None, "by hand is by hand");
     let shares: Vec<u64> = ["backup:a", "backup:b", "forget", "check", "prune", "drill"]
         .iter()
         .map(|name| Duty::jitter("host", "app", &job(name), Duration::from_secs(300)).as_secs())
@@ -278,7 +281,7 @@ fn changes_become_a_backup_when_they_rest_and_at_the_latest_after_a_while() {
             begins.push(now - from);
             end = Some(now + 2);
         }
-        keeper.changed(&app, secs(now));
+        keeper.changed(&app, secs(now), secs(now));
     }
     assert_eq!(begins, [60, 120, 180, 240], "never later than the delay");
     // And then rests.
@@ -286,10 +289,10 @@ fn changes_become_a_backup_when_they_rest_and_at_the_latest_after_a_while() {
     assert_eq!(keeper.wake(), Some(secs(from + 300)));
     assert_eq!(begun(&mut keeper, secs(from + 300)).len(), 1);
     keeper.done(&app, false);
-    keeper.changed(&app, secs(from + 300));
+    keeper.changed(&app, secs(from + 300), secs(from + 300));
     assert_eq!(keeper.wake(), Some(secs(from + 305)), "it rests");
     assert_eq!(begun(&mut keeper, secs(from + 305)).len(), 1);
-    keeper.changed(&app, secs(from + 306));
+    keeper.changed(&app, secs(from + 306), secs(from + 306));
     assert!(begun(&mut keeper, secs(from + 400)).is_empty(), "not beside itself");
     keeper.done(&app, false);
     assert_eq!(
@@ -302,7 +305,7 @@ fn changes_become_a_backup_when_they_rest_and_at_the_latest_after_a_while() {
     let mut rests = Vec::new();
     for _ in 0..6 {
         keeper.done(&app, true);
-        keeper.changed(&app, secs(now));
+        keeper.changed(&app, secs(now), secs(now));
         let at = keeper.wake().expect("due").secs;
         rests.push(at - now);
         now = at;
@@ -310,8 +313,30 @@ fn changes_become_a_backup_when_they_rest_and_at_the_latest_after_a_while() {
     }
     assert_eq!(rests, [10, 20, 40, 60, 60, 60]);
     keeper.done(&app, false);
-    keeper.changed(&app, secs(now));
+    keeper.changed(&app, secs(now), secs(now));
     assert_eq!(keeper.wake(), Some(secs(now + 5)));
+}
+
+#[test]
+fn a_job_for_all_repositories_is_not_passed_for_ever_by_those_for_one() {
+    let now = at("2026-11-21T10:00:00Z");
+    let duties = vec![
+        duty("backup:a", &["every 1h"], &["p"]),
+        duty("forget", &["every 1h"], &["p", "u"]),
+        duty("backup:b", &["every 1h"], &["u"]),
+        duty("health", &["every 1h"], &[]),
+    ];
+    let mut keeper = Keeper::new(duties, Zone::UTC, &JobStates::new(), now);
+    let jobs = |starts: Vec<Start>| starts.into_iter().map(|s| s.job.to_string()).collect::<Vec<_>>();
+    assert_eq!(
+        jobs(begun(&mut keeper, now)),
+        ["backup:a", "health"],
+        "b waits for forget, which waits for a"
+    );
+    keeper.done(&job("backup:a"), false);
+    assert_eq!(jobs(begun(&mut keeper, now)), ["forget"]);
+    keeper.done(&job("forget"), false);
+    assert_eq!(jobs(begun(&mut keeper, now)), ["backup:b"]);
 }
 
 #[test]

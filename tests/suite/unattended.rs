@@ -202,6 +202,19 @@ fn a_crontab_keeps_every_foreign_byte() {
 }
 
 #[test]
+fn a_run_at_one_target_puts_nothing_off_for_the_other() {
+    let second = "[[target]]\nname = \"usb\"\nrepository = \"second\"\ninit = true\n";
+    let home = yard(&format!("{PROFILE}{second}"));
+    let overdue = || good(&home, &["schedule", "next"]).contains("backup:db  (overdue)");
+    good(&home, &["--to", "usb", "backup", "--name", "db"]);
+    assert!(overdue());
+    good(&home, &["schedule", "run", "backup:db", "--to", "usb"]);
+    assert!(overdue(), "the first repository has none");
+    good(&home, &["schedule", "run", "backup:db"]);
+    assert!(!overdue());
+}
+
+#[test]
 fn what_is_overdue_runs_once_and_is_told() {
     let home = yard(PROFILE);
     let next = good(&home, &["schedule", "next"]);

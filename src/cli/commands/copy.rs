@@ -43,6 +43,12 @@ fn secret(context: &Context, args: &Args) -> Result<Password, Failure> {
 }
 
 pub fn run(context: &Context, args: &Args) -> Outcome {
+    if args.from_repo.is_none() && sets::copies_are_jobs(context) {
+        if !args.snapshots.is_empty() {
+            return Err(Failure::usage("choose the target that these snapshots are for by --to"));
+        }
+        return sets::copy(context);
+    }
     let filter = args.filter.filter().map_err(usage)?;
     let from = match &args.from_repo {
         Some(url) => located_at(&directory(url)?)?,

@@ -17,6 +17,9 @@ pub struct Args {
     schema: bool,
 }
 
+/// Stands for what may be a secret.
+const HIDDEN: &str = "(hidden)";
+
 /// Where a value came from.
 #[derive(Clone)]
 enum From {
@@ -48,7 +51,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         let mut all: Map<String, Value> = held.iter().map(section).collect();
         if let Some(profile) = &context.parsed.profile {
             let keys = written.iter().map(|(key, node)| {
-                let mut about = described(node.to_json(), &From::Layer(Origin::Profile(node.place.clone())));
+                let mut about = described(open(key, node), &From::Layer(Origin::Profile(node.place.clone())));
                 about["key"] = key.as_str().into();
                 about
             });
@@ -69,7 +72,7 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
         paper.line("# the profile, key by key")?;
     }
     for (key, node) in &written {
-        let value = escape(node.to_json().to_string().as_bytes()).replace("\\\\", "\\");
+        let value = escape(open(key, node).to_string().as_bytes()).replace("\\\\", "\\");
         paper.line(&format!("{key} = {value}  # {}", node.place))?;
     }
     paper.finish()?;
@@ -116,6 +119,14 @@ fn written_down(context: &Context) -> Vec<(String, &Node)> {
         gather_written(&profile.document.table, "", &mut all);
     }
     all
+}
+
+/// The value, unless it may be a secret: people show others what this prints.
+fn open(key: &str, node: &Node) -> Value {
+    let told = key.starts_with("notify.") || key.starts_with("metrics.push");
+    let last = key.rsplit('.').next().unwrap_or_default();
+    let secret = ["url", "token", "password", "topic", "push"].contains(&last) || key.contains(".headers.");
+    if told && secret { Value::from(HIDDEN) } else { node.to_json() }
 }
 
 fn gather_written<'a>(table: &'a Table, above: &str, all: &mut Vec<(String, &'a Node)>) {

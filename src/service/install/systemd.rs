@@ -77,11 +77,11 @@ fn unit_name(profile: &str, job: &Job) -> String {
 }
 
 fn service(plan: &Plan, job: &Job, caller: &Caller, manager: Manager) -> Result<String> {
-    let command: Vec<String> = caller
-        .words(&["schedule", "run", &job.to_string()])
-        .iter()
-        .map(|word| Ok(quoted(plain("the path", word)?)))
-        .collect::<Result<_>>()?;
+    let words = caller.words(&["schedule", "run", &job.to_string()]);
+    let mut command = vec![program(caller)?];
+    for word in words.iter().skip(1) {
+        command.push(quoted(plain("the path", word)?));
+    }
     let mut lines = vec![
         mark(caller)?,
         "[Unit]".to_owned(),
@@ -159,6 +159,17 @@ fn timer(plan: &Plan, duty: &Duty, caller: &Caller) -> Result<String> {
     lines.push("AccuracySec=30s".to_owned());
     lines.extend([String::new(), "[Install]".to_owned(), "WantedBy=timers.target".to_owned()]);
     Ok(lines.join("\n") + "\n")
+}
+
+/// The program's path, in which systemd wants no such characters at all.
+fn program(caller: &Caller) -> Result<String> {
+    let path = plain("the program's path", caller.program.as_os_str())?;
+    if path.contains(['"', '\'', '\\', '$']) {
+        let what =
+            format!("systemd starts no program whose path holds quotes, backslashes or dollars: {path}");
+        return Err(Error::invalid(what));
+    }
+    Ok(format!("\"{}\"", escaped(path)))
 }
 
 /// A word of a command line: in quotes, and nothing in it means anything.
