@@ -84,7 +84,7 @@ fn text(wish: &Wish) -> Result<String, Failure> {
     );
     if wish.schedule.is_some() {
         lines.push(
-            "schedule = \"daily\"\n\n[check]\nschedule = \"weekly\"\n\n[drill]\nschedule = \"monthly\""
+            "schedule = \"daily\"\n\n[check]\nschedule = \"weekly\"\n\n[drill]\nschedule = \"monthly\"\n\n[health]\nschedule = \"*-*-* 00/6:00\""
                 .to_owned(),
         );
     }
