@@ -329,6 +329,7 @@ impl Turn<'_> {
             attempt += 1;
         };
         let gone = stop.optional && heard.code == 10;
+        let verdict = heard.results.iter().rev().find_map(voices::verdict);
         TargetReport {
             target: stop.target.clone(),
             outcome: if gone { Outcome::Skipped } else { Outcome::of_code(heard.code) },
@@ -340,7 +341,7 @@ impl Turn<'_> {
                 [one] => one.clone(),
                 _ => Value::Array(heard.results),
             },
-            messages: heard.messages,
+            messages: heard.messages.into_iter().chain(verdict).collect(),
         }
     }
 
