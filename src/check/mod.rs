@@ -78,6 +78,8 @@ pub struct CheckReport {
     pub notes: u64,
     pub sessions: u64,
     pub packs: u64,
+    /// Those among them that nothing rests on any more and that a collector will take away.
+    pub packs_condemned: u64,
     /// Bytes of all packs.
     pub pack_bytes: u64,
     /// Chunks stored, copies counted.
@@ -209,6 +211,8 @@ fn once(
     let mut out =
         CheckReport { sessions, notes, snapshots: snapshots.len() as u64, ..CheckReport::default() };
     out.packs = check.packs.listed.len() as u64;
+    let condemned = |id: &&PackId| check.packs.condemned.contains(id);
+    out.packs_condemned = check.packs.listed.iter().filter(condemned).count() as u64;
     out.pack_bytes = check.packs.sound.iter().map(|p| p.size).sum();
     out.chunks = check.packs.sound.iter().map(|p| p.chunks).sum();
     let manifests = manifests::outline(&check, &snapshots)?;

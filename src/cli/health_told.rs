@@ -2,12 +2,14 @@
 
 use super::context::Context;
 use super::failure::Failure;
+use super::json::Message;
 use super::names::escape;
 use super::output::{Paint, Paper, one_line};
 use super::table::{Column, Table};
 use crate::health::{Figures, Finding, Status, Verdict, alerts};
 use crate::metrics;
 use crate::units::{bytes, count, counted};
+use serde_json::{Value, json};
 
 /// How a judgement is written.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,9 @@ pub fn tell(context: &Context, format: Format, statuses: &[Status]) -> Result<()
             for status in statuses {
                 paper.json(&alerts::json(status))?;
             }
+            if statuses.len() > 1 {
+                paper.json(&summary(statuses))?;
+            }
         }
         Format::Nagios => paper.line(&nagios(statuses))?,
         Format::Prometheus => {
@@ -39,6 +44,22 @@ pub fn tell(context: &Context, format: Format, statuses: &[Status]) -> Result<()
         }
     }
     paper.finish()
+}
+
+/// Of several judgements: the worst verdict, and the findings of all, the worst first.
+fn summary(statuses: &[Status]) -> Message {
+    let mut all: Vec<(&Status, &Finding)> =
+        statuses.iter().flat_map(|status| status.findings.iter().map(move |f| (status, f))).collect();
+    all.sort_by_key(|(_, finding)| std::cmp::Reverse(finding.severity));
+    let finding = |(status, f): (&Status, &Finding)| {
+        json!({ "profile": status.profile, "target": status.target, "code": f.code.word(), "severity": f.severity,
+            "subject": f.subject, "cause": f.cause })
+    };
+    let verdict = statuses.iter().map(|s| s.verdict).max().unwrap_or_default();
+    Message::new("summary")
+        .with("verdict", verdict.to_string())
+        .with("judgements", statuses.len())
+        .with("findings", all.into_iter().map(finding).collect::<Vec<Value>>())
 }
 
 /// For Nagios: nobody could look.

@@ -153,9 +153,11 @@ fn child(
     if context.global.dry_run {
         command.arg("--dry-run");
     }
-    if let Some(target) = target {
-        command.args(["--to", target]);
-    }
+    match target {
+        Some(target) => command.args(["--to", target]),
+        // What the environment names is the repository of one of them at most.
+        None => command.env_remove("SNAPKEEP_REPOSITORY"),
+    };
     command.arg("health").arg(format!("--live={}", args.live.word()));
     if let Some(span) = args.fresh_within {
         command.arg(format!("--fresh-within={}s", span.as_secs()));
@@ -167,6 +169,7 @@ fn child(
     }
     let output = command.stdin(Stdio::null()).output();
     let output = output.map_err(|e| crate::error::Error::io("cannot run this program itself", &e))?;
+    pass_on(context, &output.stderr);
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
     let values = lines.lines().filter_map(|line| serde_json::from_str(line).ok());
     let statuses: Vec<Status> = values.filter_map(|value| alerts::parse(&value)).collect();
@@ -177,6 +180,17 @@ fn child(
         return Err(Failure::new(INTERRUPTED, "interrupted"));
     }
     Ok(vec![wanted::silent(context, profile, target, &output)])
+}
+
+/// What our other process warned of.
+fn pass_on(context: &Context, stderr: &[u8]) {
+    let lines = String::from_utf8_lossy(stderr).into_owned();
+    for value in lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
+        let code = Code::ALL.iter().find(|code| value["code"] == code.word());
+        if let (Some(code), Some(message)) = (code, value["message"].as_str()) {
+            context.output.warn(*code, message);
+        }
+    }
 }
 
 /// Keeps status file and alert log, and tells those who want to hear of changes. That one of these did not work is told, and is

@@ -126,6 +126,8 @@ pub struct Cycle {
     pub only: Option<String>,
     /// Commands write for people, to where we write, and not results for us.
     pub aloud: bool,
+    /// Nothing is to be changed: no hook runs, and nobody is told.
+    pub rehearsal: bool,
     /// Set by whoever wants an end of it: the command that runs is asked to end, and no other is begun.
     pub stop: Arc<AtomicBool>,
     /// Where jobs are written down; `None` for nowhere.
@@ -138,8 +140,10 @@ impl Runner for Cycle {
     fn run(&self, job: &Job, trigger: Trigger) -> JobReport {
         let (begun, start) = (Instant::now(), self.clock.now());
         let failed_before = self.failures(job);
-        for text in voices::before(&self.plan, job) {
-            (self.hear)(job, &Event::NotTold(&text));
+        if !self.rehearsal {
+            for text in voices::before(&self.plan, job) {
+                (self.hear)(job, &Event::NotTold(&text));
+            }
         }
         let mut report = match self.plan.job_or_error(job) {
             Ok(plan) => Turn { cycle: self, plan, trigger, begun }.run(),
@@ -149,6 +153,9 @@ impl Runner for Cycle {
             }
         };
         report.seconds = begun.elapsed().as_secs_f64();
+        if self.rehearsal {
+            return report;
+        }
         for text in after::write_down(self, &report, trigger, start) {
             (self.hear)(job, &Event::NotWritten(&text));
         }
@@ -213,7 +220,7 @@ impl Turn<'_> {
 
     /// Runs hooks; answers why the job must not begin, if one of them says so.
     fn hooks(&self, when: &str, hooks: &[&Hook], report: &mut JobReport) -> Option<String> {
-        for hook in hooks {
+        for hook in hooks.iter().filter(|_| !self.cycle.rehearsal) {
             let facts = self.facts(when, report);
             // Whoever wants an end of the job wants what cleans up after it all the same.
             let stop = || when == "run-before" && self.stopped();
@@ -322,6 +329,7 @@ impl Turn<'_> {
             attempt += 1;
         };
         let gone = stop.optional && heard.code == 10;
+        let verdict = heard.results.iter().rev().find_map(voices::verdict);
         TargetReport {
             target: stop.target.clone(),
             outcome: if gone { Outcome::Skipped } else { Outcome::of_code(heard.code) },
@@ -333,7 +341,7 @@ impl Turn<'_> {
                 [one] => one.clone(),
                 _ => Value::Array(heard.results),
             },
-            messages: heard.messages,
+            messages: heard.messages.into_iter().chain(verdict).collect(),
         }
     }
 

@@ -14,6 +14,7 @@ use crate::os::process;
 use crate::settings::plan::Plan;
 use crate::settings::plan_notify::Event;
 use crate::web::Address;
+use serde_json::Value;
 use std::path::PathBuf;
 
 /// Tells the dead man's switch that a job begins.
@@ -102,6 +103,19 @@ fn text(report: &JobReport) -> String {
         lines.extend(target.messages.iter().take(5).map(|m| format!("  {m}")));
     }
     lines.join("\n")
+}
+
+/// What a judgement of health says in one line, unless all is well: the last word of its job.
+pub fn verdict(summary: &Value) -> Option<String> {
+    let findings = summary["findings"].as_array().filter(|_| summary["verdict"].is_string())?;
+    let text =
+        |name: &str| findings.first().map(|f| f[name].as_str().unwrap_or_default()).unwrap_or_default();
+    let more = match findings.len() {
+        0 => return None,
+        1 => String::new(),
+        n => format!("; {} more", n - 1),
+    };
+    Some(format!("{}: {}: {}{more} [{}]", text("severity"), text("subject"), text("cause"), text("code")))
 }
 
 /// What remembers which notifications were sent.

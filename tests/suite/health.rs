@@ -339,7 +339,7 @@ fn a_profile_says_what_is_wanted_where() {
     let told = run(&["-P", "app", "health", "--json"]);
     let lines: Vec<Value> =
         text(&told.stdout).lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
-    assert_eq!(lines.len(), 2, "{} {}", text(&told.stdout), text(&told.stderr));
+    assert_eq!(lines.len(), 3, "{} {}", text(&told.stdout), text(&told.stderr));
     let of = |v: &Value| (v["target"].as_str().expect("text").to_owned(), codes(v).join(" "));
     assert_eq!(of(&lines[0]), ("primary".to_owned(), "too-little backup-missing".to_owned()));
     assert_eq!(of(&lines[1]), ("usb".to_owned(), String::new()), "it need not be there");
@@ -347,7 +347,16 @@ fn a_profile_says_what_is_wanted_where() {
         (&lines[0]["series"][0]["set"], &lines[0]["series"][0]["max_age_seconds"]),
         (&"app".into(), &10_800.into())
     );
+    assert_eq!(
+        (&lines[2]["verdict"], codes(&lines[2])),
+        (&"critical".into(), vec!["too-little", "backup-missing"])
+    );
     assert_eq!(told.status.code(), Some(22));
+    let by_itself = run(&["-P", "app", "schedule", "run", "health"]);
+    assert!(
+        text(&by_itself.stderr).contains("1 file, at least")
+            || text(&by_itself.stderr).contains("at least 3 are wanted")
+    );
     assert!(home.path("state/snapkeep/health/app@primary.json").exists(), "the judgement is kept");
     let all = run(&["health", "--all", "--format", "nagios"]);
     assert_eq!(all.status.code(), Some(2), "{}", text(&all.stdout));
@@ -363,4 +372,58 @@ fn a_profile_says_what_is_wanted_where() {
         (&"app".into(), &"backup:app".into()),
         "{report}"
     );
+}
+
+/// Not a test but a measurement: `cargo test --test suite -- --ignored --nocapture ten_thousand`.
+#[test]
+#[ignore = "a measurement"]
+fn ten_thousand_snapshots_are_judged_in_how_much_time() {
+    use snapkeep::backend::{local, write_new};
+    use snapkeep::crypto::password::Password;
+    use snapkeep::format::frame::FrameKind;
+    use snapkeep::format::snapshot::{DatabaseFacts, Databases, SessionInfo, encode};
+    use snapkeep::format::{FileName, encode_header};
+    use snapkeep::repository::{locate, random, snapshots::list};
+    let home = Home::new();
+    database(&home);
+    home.good(&["init"]);
+    home.good(&["backup", "src"]);
+    let located = locate(local::open(&home.path("repo"), false).expect("there")).expect("a repository");
+    let password = Password::new(b"secret word".to_vec()).expect("a password");
+    let repository = located.open(Some(&password), None).expect("opens");
+    let first = list(&repository).expect("listed").snapshots.remove(0);
+    let keyring = repository.keyring();
+    for n in 0..10_000i64 {
+        let id = random::name().expect("a name");
+        let mut record = first.record.clone();
+        let time = Timestamp { secs: now().secs - 60 * n, nanos: 0 }.rfc3339();
+        record.id = id.to_string();
+        (record.time, record.backup_start, record.backup_end) = (time.clone(), time.clone(), time);
+        record.order_time = (now().secs - 60 * n) * 1_000_000_000;
+        record.sequence = 10_001 - n.unsigned_abs();
+        let tables = (0..20).map(|t| (format!("table_{t}"), 1000 + t)).collect();
+        let facts = DatabaseFacts { path: "/src/a.db".to_owned(), tables, ..DatabaseFacts::default() };
+        record.sqlite = Some(Databases { databases: vec![facts; 3], ..Databases::default() });
+        let name = FileName::Snapshot(id);
+        let mut bytes = encode_header(&name, keyring.repository()).to_vec();
+        let salt = random::bytes::<16>().expect("random");
+        bytes.extend(
+            keyring.seal(FrameKind::Session, &encode(&SessionInfo::default()), &salt).expect("sealed"),
+        );
+        bytes.extend(keyring.seal(FrameKind::Snapshot, &encode(&record), &salt).expect("sealed"));
+        write_new(repository.backend().as_ref(), &name, &bytes).expect("written");
+    }
+    for live in ["off", "quick"] {
+        let line = format!("time \"$0\" health --live {live} --format nagios");
+        let mut command = home.command(&["version"]);
+        let program = command.get_program().to_owned();
+        command = {
+            let mut bash = std::process::Command::new("bash");
+            bash.arg("-c").arg(line).arg(program).current_dir(home.path("."));
+            bash.envs(command.get_envs().filter_map(|(k, v)| Some((k, v?))));
+            bash
+        };
+        let told = command.output().expect("runs");
+        println!("{}\n{}", text(&told.stdout), text(&told.stderr));
+    }
 }

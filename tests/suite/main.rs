@@ -25,6 +25,7 @@ mod copy;
 mod counters;
 mod crash;
 mod crowd;
+mod docs;
 mod drill;
 mod db_care;
 mod db_recover;

@@ -294,14 +294,29 @@ fn hooks_run_around_a_job_and_are_told_how_it_went() {
     let (code, told, _) = run(&profile("\"exit 3\"", &format!("{dir}/src")));
     assert_eq!((code, told.as_str()), (Some(1), "outer-before\nfailed failed 1\nfinally failed 1\n"));
     assert_eq!(home.json(&["snapshots"]), before, "the job did not begin");
+    let _ = std::fs::remove_file(&log);
+    home.profile("hooks", &profile(&note("inner-before"), &format!("{dir}/src")));
+    assert_eq!(home.code(&["-P", "hooks", "backup", "--dry-run"]), 0);
+    assert_eq!(
+        (log.exists(), home.json(&["snapshots"]) == before),
+        (false, true),
+        "a rehearsal runs no hook"
+    );
     // What takes too long is ended together with all that it started.
     let slow =
-        "{ command = \"(sleep 1; touch DIR/late) & sleep 600\", timeout = \"0s\", on-failure = \"warn\" }";
+        "{ command = \"sleep 600 & echo $! > DIR/pid; sleep 600\", timeout = \"1s\", on-failure = \"warn\" }";
     let (code, _, warned) = run(&profile(&slow.replace("DIR", &dir), &format!("{dir}/src")));
     assert_eq!(code, Some(0), "{warned}");
     assert!(warned.contains("ended with 124"), "{warned}");
-    std::thread::sleep(Duration::from_millis(1200));
-    assert!(!home.path("late").exists());
+    let pid = std::fs::read_to_string(home.path("pid")).expect("written");
+    let status = Path::new("/proc").join(pid.trim()).join("status");
+    // Whoever inherits it may need a moment to bury it.
+    let lives = || std::fs::read_to_string(&status).is_ok_and(|text| !text.contains("State:\tZ"));
+    let gone = (0..200).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        !lives()
+    });
+    assert!(gone, "process {pid} outlived its hook");
 }
 
 fn options() -> Vec<Section> {
@@ -331,6 +346,7 @@ fn scripted(home: &Home, script: &str, jobs: &str) -> Cycle {
         own: Vec::new(),
         only: None,
         aloud: false,
+        rehearsal: false,
         stop: Arc::new(AtomicBool::new(false)),
         journal: None,
         clock: Arc::new(SystemClock),
