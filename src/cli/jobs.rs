@@ -221,6 +221,9 @@ fn word(outcome: End) -> String {
 /// What a summary says in a few words, each with a comma behind it.
 fn words(summary: &Value) -> String {
     let mut parts = Vec::new();
+    if summary["dry_run"] == true {
+        parts.push("dry run, nothing was stored".to_owned());
+    }
     if let Some(id) = summary["snapshot_id"].as_str() {
         parts.push(format!("snapshot {}", id.get(..8).unwrap_or(id)));
     } else if summary["unchanged"] == true {

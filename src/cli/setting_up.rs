@@ -72,8 +72,10 @@ pub fn run(context: &Context, args: &Args) -> Outcome {
             format!("the profile {} is written, but its first backup failed; ", wish.profile.display());
         return Err(Failure::new(code, what + &format!("try again by `snapkeep -P {} backup`", wish.name)));
     }
-    let installed = install(context, args, &wish)?;
-    let told = tell(context, &wish, &Done { made, ignored, summary, installed });
+    let installed = install(context, args, &wish);
+    let done = Done { made, ignored, summary, installed: matches!(installed, Ok(true)) };
+    let told = tell(context, &wish, &done);
+    installed?;
     Ok(context.output.told(told, code))
 }
 

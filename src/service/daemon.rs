@@ -90,6 +90,7 @@ pub struct Daemon<'a> {
     /// Why jobs were held, so that each reason is told once.
     held: BTreeMap<Job, (Timestamp, String)>,
     gathered: Option<Instant>,
+    refreshed: Instant,
     /// Changes that wait for their second.
     changes: bool,
 }
@@ -113,6 +114,7 @@ impl<'a> Daemon<'a> {
             written: BTreeMap::new(),
             held: BTreeMap::new(),
             gathered: None,
+            refreshed: Instant::now(),
             changes: false,
         };
         daemon.watch()?;
@@ -154,19 +156,25 @@ impl<'a> Daemon<'a> {
         let until = if self.changes { until.min(GATHER) } else { until };
         match self.events.recv_timeout(until) {
             Ok(event) => self.take(event),
-            Err(RecvTimeoutError::Timeout) => {
-                if let Some(watching) = &mut self.watching {
-                    watching.refresh();
-                    self.changes = true;
-                }
-            }
             // Our own sender lives as long as we do.
-            Err(RecvTimeoutError::Disconnected) => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
         while let Ok(event) = self.events.try_recv() {
             self.take(event);
         }
+        self.refresh();
         self.gather();
+    }
+
+    /// Looks for sources that have appeared or gone; about once a minute, also at those that cannot be watched.
+    fn refresh(&mut self) {
+        let Some(watching) = &mut self.watching else { return };
+        let all = self.refreshed.elapsed() + GATHER >= NAP_MAX;
+        watching.refresh(all);
+        if all {
+            self.refreshed = Instant::now();
+        }
+        self.changes |= watching.has_changes();
     }
 
     fn take(&mut self, event: Event) {
@@ -184,7 +192,8 @@ impl<'a> Daemon<'a> {
     /// Asks which files have changed, not more than once a second however many do.
     fn gather(&mut self) {
         let rested = self.gathered.is_none_or(|at| at.elapsed() >= GATHER);
-        let (Some(watching), true) = (&self.watching, self.changes && rested) else { return };
+        let (Some(watching), true) = (&mut self.watching, self.changes && rested) else { return };
+        watching.problems().iter().for_each(|problem| (self.around.tell)(Told::Problem(problem)));
         let now = self.around.clock.now();
         // They may have waited for us that long, and the longest delay is a promise.
         let since = Timestamp { secs: now.secs.saturating_sub(1), nanos: now.nanos };

@@ -8,8 +8,8 @@
 use crate::error::{Error, Result};
 use crate::job::Job;
 use notify::event::ModifyKind;
-use notify::{Config, EventKind, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher};
-use std::collections::BTreeMap;
+use notify::{Config, ErrorKind, EventKind, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher};
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,9 @@ struct Flags {
     /// Where events come from, and which jobs they concern.
     roots: Mutex<Vec<(usize, Place)>>,
     skip: Vec<PathBuf>,
+    /// Some directories are not watched: what happens there is looked for now and then.
+    blind: AtomicBool,
+    told: Mutex<Vec<String>>,
 }
 
 /// A root as the kernel names it.
@@ -57,6 +60,15 @@ impl Place {
 }
 
 impl Flags {
+    /// Takes in that something is not watched; what vanished while it was being looked at is no trouble.
+    fn trouble(&self, e: &notify::Error) -> bool {
+        if !matches!(e.kind, ErrorKind::PathNotFound) && !self.blind.swap(true, Ordering::AcqRel) {
+            let what = format!("some directories cannot be watched and are looked at again and again: {e}");
+            self.told.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+        }
+        self.mark_all()
+    }
+
     /// Marks a job; whether that is news.
     fn mark(&self, index: usize) -> bool {
         self.jobs.get(index).is_some_and(|(_, flag)| !flag.swap(true, Ordering::AcqRel))
@@ -92,6 +104,8 @@ pub struct Watching {
     sites: Vec<Site>,
     /// Each root's place on its device when it was last found.
     found: BTreeMap<PathBuf, Option<(u64, u64)>>,
+    /// Roots that are there and that the kernel will not watch.
+    refused: BTreeSet<PathBuf>,
     told: Vec<String>,
 }
 
@@ -100,14 +114,15 @@ impl Watching {
     pub fn start(sites: Vec<Site>, skip: Vec<PathBuf>, wake: impl Fn() + Send + 'static) -> Result<Self> {
         let jobs = sites.iter().map(|site| (site.job.clone(), AtomicBool::new(false))).collect();
         let skip = skip.into_iter().map(|path| path.canonicalize().unwrap_or(path)).collect();
-        let flags = Arc::new(Flags { jobs, roots: Mutex::default(), skip });
+        let (roots, blind, told) = (Mutex::default(), AtomicBool::new(false), Mutex::default());
+        let flags = Arc::new(Flags { jobs, roots, skip, blind, told });
         let heard = Arc::clone(&flags);
         let hear = move |event: notify::Result<notify::Event>| {
             let news = match event {
                 Ok(event) if event.need_rescan() => heard.mark_all(),
                 Ok(event) => heard.mark_paths(&event.paths, event.kind),
                 // What could not be watched any more may have changed.
-                Err(_) => heard.mark_all(),
+                Err(e) => heard.trouble(&e),
             };
             if news {
                 wake();
@@ -115,8 +130,15 @@ impl Watching {
         };
         let config = Config::default().with_event_kinds(EventKindMask::CORE).with_follow_symlinks(false);
         let watcher = RecommendedWatcher::new(hear, config).map_err(|e| no_watch(&e))?;
-        let mut watching = Watching { watcher, flags, sites, found: BTreeMap::new(), told: Vec::new() };
-        watching.refresh();
+        let mut watching = Watching {
+            watcher,
+            flags,
+            sites,
+            found: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            told: Vec::new(),
+        };
+        watching.refresh(true);
         // Whatever changed before there was anybody to see it is the first thing to back up.
         watching.flags.mark_all();
         Ok(watching)
@@ -128,19 +150,32 @@ impl Watching {
         marked.map(|(job, _)| job.clone()).collect()
     }
 
+    /// Whether any are marked.
+    pub fn has_changes(&self) -> bool {
+        self.flags.jobs.iter().any(|(_, flag)| flag.load(Ordering::Acquire))
+    }
+
     /// What could not be watched, told once.
     pub fn problems(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.told)
+        let heard = std::mem::take(&mut *self.flags.told.lock().unwrap_or_else(PoisonError::into_inner));
+        std::mem::take(&mut self.told).into_iter().chain(heard).collect()
     }
 
     /// Finds roots that have appeared, gone, or been replaced by others. To be called now and then.
-    pub fn refresh(&mut self) {
+    /// With `all`, what cannot be watched is tried again, and counts as changed.
+    pub fn refresh(&mut self, all: bool) {
+        if all && self.flags.blind.load(Ordering::Acquire) {
+            self.flags.mark_all();
+        }
         for index in 0..self.sites.len() {
             for root in self.sites[index].roots.clone() {
                 let status = std::fs::metadata(&root).ok();
                 let id = status.as_ref().map(|status| (status.dev(), status.ino()));
                 let before = self.found.get(&root).copied();
                 if before == Some(id) && id.is_some() {
+                    continue;
+                }
+                if !all && self.refused.contains(&root) && id.is_some() {
                     continue;
                 }
                 let is_news = before.is_some_and(|before| before != id);
@@ -157,9 +192,11 @@ impl Watching {
                             root.display()
                         ));
                     }
+                    self.refused.insert(root.clone());
                     self.found.insert(root, None);
                     continue;
                 }
+                self.refused.remove(&root);
                 if id.is_none() && before.is_none() {
                     self.told.push(format!("{} is not there; it is watched once it is", root.display()));
                 }

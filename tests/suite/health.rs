@@ -427,3 +427,32 @@ fn ten_thousand_snapshots_are_judged_in_how_much_time() {
         println!("{}\n{}", text(&told.stdout), text(&told.stderr));
     }
 }
+
+#[test]
+fn results_of_checks_do_not_pile_up_and_those_that_count_stay() {
+    use snapkeep::format::snapshot::CheckDone;
+    use snapkeep::repository::{checks, snapshots::list, trash};
+    let (_, repository) = crate::shelf::empty();
+    let done = |n: i64| {
+        let (packs, packs_read) = if n == 0 { (1, 1) } else { (2, u64::from(n == 1)) };
+        CheckDone { passed: n != 1, read_data: n < 2, packs, packs_read, ..CheckDone::default() }
+    };
+    for n in 0..60 {
+        assert!(checks::record(&repository, &done(n), at(n * HOUR)).expect("noted"));
+    }
+    assert!(
+        !checks::record(&repository, &done(59), at(59 * HOUR + 60)).expect("known"),
+        "the same a minute later"
+    );
+    assert!(
+        checks::record(&repository, &done(1), at(59 * HOUR + 61)).expect("noted"),
+        "something else is no repetition"
+    );
+    trash::sweep(&repository).expect("swept");
+    let left = list(&repository).expect("listed").checks;
+    let times: Vec<&str> = left.iter().map(|checked| checked.time.as_str()).collect();
+    assert_eq!(left.len(), 51, "the last fifty, and the last that read everything: {times:?}");
+    assert_eq!(times[0], "1970-01-01T00:00:00Z");
+    assert!(checks::standing_damage(&left).is_some());
+    assert_eq!(trash::sweep(&repository).expect("swept"), 0);
+}
