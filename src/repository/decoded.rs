@@ -32,9 +32,7 @@ impl Decoded {
 
     /// Keeps the chunks of a body, unless there is no room.
     pub fn keep(&mut self, body: &Body, plain: &[u8]) {
-        let len = plain.len() as u64;
-        let is_known = body.chunks.iter().all(|chunk| self.places.contains_key(&chunk.id));
-        if is_known || self.len + len > self.room || self.places.len() + body.chunks.len() > CHUNKS_MAX {
+        if !self.wants(body) {
             return;
         }
         if self.spool.append(plain).is_err() {
@@ -47,7 +45,14 @@ impl Decoded {
             self.places.insert(chunk.id, (at, chunk.len));
             at += u64::from(chunk.len);
         }
-        self.len += len;
+        self.len += plain.len() as u64;
+    }
+
+    /// Whether the body is not kept yet, and there is room for it.
+    fn wants(&self, body: &Body) -> bool {
+        let has_room = self.len + body.raw_len() as u64 <= self.room
+            && self.places.len() + body.chunks.len() <= CHUNKS_MAX;
+        has_room && !body.chunks.iter().all(|chunk| self.places.contains_key(&chunk.id))
     }
 
     /// Appends a chunk's bytes to `out`; whether it is here.

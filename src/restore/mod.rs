@@ -171,8 +171,9 @@ impl Plan {
 
     /// Room for what is decoded once and needed often, beside the target, of which it must take nothing away.
     fn room_for_decoded(&self) -> Option<Decoded> {
+        let target = std::path::absolute(&self.target).ok()?;
         let scratch = self.options.in_place.as_ref().map(|in_place| in_place.scratch.as_path());
-        let dir = scratch.or_else(|| self.target.ancestors().find(|path| path.is_dir()))?;
+        let dir = scratch.or_else(|| target.ancestors().find(|path| path.is_dir()))?;
         let room = storage::free_bytes(dir).ok()?.saturating_sub(2 * self.bytes + SPARE_BYTES);
         (room > 0).then(|| Decoded::new(dir, room))
     }
