@@ -102,7 +102,9 @@ impl Entry {
         let by_change = self.changed.zip(self.duty.watch).map(|((first, last), watch)| {
             // What a backup itself stirs up must not keep it running: the rest asked for grows, up to the longest delay.
             let rest = watch.debounce.saturating_mul(1 << self.in_vain.min(16));
-            let at = later(last, rest).min(later(first, watch.max_delay));
+            // A little early at the latest, so that the delay holds although starting takes a moment.
+            let head_start = Duration::from_secs((watch.max_delay.as_secs() / 10).min(3));
+            let at = later(last, rest).min(later(first, watch.max_delay - head_start));
             (at.max(self.retry.unwrap_or(at)), true)
         });
         by_time.into_iter().chain(by_change).min()
